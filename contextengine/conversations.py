@@ -1,0 +1,97 @@
+"""The engine's conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from contextengine.arguments import dict_of, limit_of, text_of
+from contextengine.runtime import Open
+from contextengine.values import Message
+from eventstore import InvalidInput, MessageAdded
+
+FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
+
+
+class Conversations(Open):
+    """Conversations: messages in, the newest of them out."""
+
+    async def add_conversation_message(
+        self,
+        session_id: str,
+        role: str,
+        content: Any,
+        metadata: dict[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        tool_calls: list[Any] | None = None,
+        tool_call_id: str | None = None,
+    ) -> bool:
+        """Add a message to a session's conversation. A session that does not exist begins with it.
+
+        Args:
+            session_id: The session.
+            role: ``user``, ``assistant``, ``system``, ``tool`` ...
+            content: Any JSON value: a text, a list of parts, None beside tool calls.
+            metadata: A dict of JSON values.
+            name: As in an OpenAI message.
+            tool_calls: As in an OpenAI message.
+            tool_call_id: As in an OpenAI message.
+
+        Returns:
+            True: the message is in the log.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            ContextEngineError: The message was not stored; the subclass says why.
+        """
+        message = MessageAdded(
+            text_of(role, "role"), content, dict_of(metadata, "metadata"), name, tool_calls, tool_call_id
+        )
+        await self._here().store.append(session_id, message)
+        return True
+
+    async def add_conversation_messages(self, session_id: str, messages: Iterable[Mapping[str, Any]]) -> bool:
+        """Add several messages at once, all or none, 1,000 at most.
+
+        Args:
+            session_id: The session.
+            messages: Dicts in the form of OpenAI messages, with ``metadata`` if you like. Keys that are none of a
+                message's fields are kept in its metadata.
+
+        Returns:
+            True: the messages are in the log.
+
+        Raises:
+            InvalidInput: A message cannot be accepted. None was added.
+        """
+        await self._here().store.append(session_id, [_message(message) for message in messages])
+        return True
+
+    async def get_conversation_history(self, session_id: str, limit: int | None = 50) -> list[Message]:
+        """Return the newest messages of the current history, oldest first. An unknown session has none.
+
+        Args:
+            session_id: The session.
+            limit: At most so many; 0 or None for all.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            StoreUnavailable: The server does not answer. (An empty list always means an empty history.)
+        """
+        messages = await self._here().queries.history(session_id, limit_of(limit))
+        return [Message(message) for message in messages]
+
+
+def _message(given: Mapping[str, Any]) -> MessageAdded:
+    if not isinstance(given, Mapping) or "role" not in given:
+        raise InvalidInput(f"A message must be a dict with a 'role', not {given!r:.100}.")
+    others = {key: value for key, value in given.items() if key not in FIELDS}
+    return MessageAdded(
+        role=text_of(given["role"], "role"),
+        content=given.get("content"),
+        metadata=others | dict_of(given.get("metadata"), "metadata"),
+        name=given.get("name"),
+        tool_calls=given.get("tool_calls"),
+        tool_call_id=given.get("tool_call_id"),
+    )

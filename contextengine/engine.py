@@ -1,0 +1,99 @@
+"""`ContextEngine`: the front door."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from redis.asyncio import Redis
+
+from contextengine.contexts import Contexts
+from contextengine.conversations import Conversations
+from contextengine.monitoring import Monitoring
+from contextengine.runtime import Runtime
+from contextengine.sessions import Sessions
+from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
+from eventstore.errors import InvalidInput
+from eventstore.opening import DEFAULT_TIMEOUT
+from eventstore.store import DEFAULT_NAMESPACE
+
+
+class ContextEngine(Sessions, Conversations, Contexts, Monitoring):
+    """Conversation memory for agents: every change is an event in the session's log, every answer a fold of it.
+
+    Use it with ``async with``, or await `initialize` and `close`. One engine serves any number of tasks, and more than
+    one event loop.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded:///directory`` or ``memory://``. Without it and a
+            client: ``CONTEXTENGINE_URL``, else ``REDIS_URL``, else localhost, and memory if that does not answer.
+        redis_client: A ``redis.asyncio.Redis`` client whose settings are to be used.
+        namespace: Engines of different namespaces on one server know nothing of each other.
+        partitions: Fixed when the namespace is made; leave it out to take what it has.
+        fallback: ``memory`` or ``error``: what happens if the server does not answer when the engine is initialized.
+        workers: Whether views are kept up to date inside this process. Set False where ``python -m workers`` runs.
+        timeout: Seconds for which a call waits for the server, reconnecting included.
+        max_event_bytes: The largest message or value, encoded, that is accepted.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        redis_client: Redis | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        partitions: int | None = None,
+        fallback: str | None = None,
+        workers: bool = True,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+    ) -> None:
+        """Keep the settings; nothing is connected before `initialize`.
+
+        Raises:
+            InvalidInput: Both a URL and a client were given.
+        """
+        if url is not None and redis_client is not None:
+            raise InvalidInput("Give ContextEngine a URL or a redis_client, not both.")
+        self._target = url if redis_client is None else redis_client
+        self._fallback = fallback
+        self._workers = workers
+        self._options = {
+            "namespace": namespace,
+            "partitions": partitions,
+            "timeout": timeout,
+            "max_event_bytes": max_event_bytes,
+        }
+        self._runtime: Runtime | None = None
+
+    async def initialize(self) -> bool:
+        """Connect. Does nothing on an open engine.
+
+        Returns:
+            True.
+
+        Raises:
+            StoreUnavailable: The server does not answer, and the fallback is ``error``.
+            ServerUnfit: The server's version or settings would lose events.
+            PartitionCountMismatch: The namespace was made with another partition count.
+            InvalidInput: A setting cannot be accepted.
+        """
+        if self._runtime is None:
+            self._runtime = await Runtime.open(
+                self._target, fallback=self._fallback, workers=self._workers, **self._options
+            )
+        return True
+
+    async def close(self) -> None:
+        """Let the worker finish and disconnect. Does nothing on a closed engine."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.close()
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        await self.initialize()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Disconnect."""
+        await self.close()

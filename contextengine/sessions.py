@@ -1,0 +1,179 @@
+"""The engine's sessions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from contextengine.arguments import dict_of, limit_of, text_of
+from contextengine.runtime import Open
+from contextengine.values import Session, SessionPage
+from eventstore import (
+    EXISTS,
+    NO_STREAM,
+    Event,
+    HistoryCleared,
+    InvalidInput,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+    UnknownSession,
+    WrongExpectedVersion,
+)
+from eventstore.ids import check_name
+from projections.session import ACTIVE, COUNTERS
+
+FIXED = frozenset({"session_id", "created_at", "last_activity", "message_count", "version"})
+CLEARED = "cleared"
+
+
+class Sessions(Open):
+    """Sessions: who, since when, in which state, and what was counted."""
+
+    async def create_session(
+        self, session_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> Session:
+        """Create a session and return it. One that was created before is returned unchanged.
+
+        A session that began by itself, with somebody's message, takes the user id and the metadata now.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+        """
+        if user_id is not None:
+            check_name(user_id, "user id")
+        runtime = self._here()
+        started = SessionStarted(user_id, dict_of(metadata, "metadata"))
+        try:
+            await runtime.store.append(session_id, started, expected_version=NO_STREAM)
+        except WrongExpectedVersion:
+            while (session := await runtime.queries.session(session_id)) and not session.state.created:
+                try:
+                    await runtime.store.append(session_id, started, expected_version=session.version)
+                except WrongExpectedVersion:
+                    continue
+        return await self._existing(session_id)
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """Return a session, None if it does not exist."""
+        session = await self._here().queries.session(session_id)
+        return Session.of(session) if session else None
+
+    async def update_session(
+        self,
+        session_id: str,
+        updates: Mapping[str, Any] | None = None,
+        increment_requests: bool = False,
+        add_processing_time: float = 0.0,
+        mark_error: bool = False,
+    ) -> bool:
+        """Count a request, processing time or an error, and replace fields. Exact under any concurrency.
+
+        Args:
+            session_id: A session that exists.
+            updates: New values: of ``user_id``, ``status`` (which an ended session keeps), ``metadata`` (merged), or of
+                a counter. Other keys go into the metadata.
+            increment_requests: Count one request.
+            add_processing_time: Seconds, 0 or more.
+            mark_error: Count one error.
+
+        Returns:
+            True.
+
+        Raises:
+            UnknownSession: The session does not exist.
+            InvalidInput: An argument cannot be accepted, or a field cannot be replaced.
+        """
+        seconds = add_processing_time
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise InvalidInput(f"add_processing_time must be seconds, 0 or more, not {seconds!r:.80}.")
+        updated = SessionUpdated(
+            requests=int(_flag(increment_requests, "increment_requests")),
+            errors=int(_flag(mark_error, "mark_error")),
+            processing_time=float(seconds),
+            changes=_checked_changes(dict_of(updates, "updates")),
+        )
+        await self._append_existing(session_id, updated)
+        return True
+
+    async def end_session(self, session_id: str, status: str = "completed") -> bool:
+        """End a session. With the status ``cleared``, its current history becomes empty too; the log keeps everything.
+
+        Returns:
+            True.
+
+        Raises:
+            UnknownSession: The session does not exist.
+            InvalidInput: The status is empty or ``active``.
+        """
+        if text_of(status, "status") == ACTIVE:
+            raise InvalidInput("A session cannot end as 'active': use completed, failed, expired, cleared ...")
+        check_name(status, "status")
+        ended: list[Event] = [SessionEnded(status)]
+        await self._append_existing(session_id, *ended, *([HistoryCleared()] if status == CLEARED else []))
+        return True
+
+    async def list_sessions(
+        self,
+        status: str | None = None,
+        user_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """Return sessions, the last active first.
+
+        What had been written when it was called is in it. A session that becomes active while pages are being fetched
+        moves to the front, so a walk over pages may meet it again or not at all.
+
+        Args:
+            status: Only sessions in this status.
+            user_id: Only sessions of this user.
+            limit: At most so many; None or 0 for all.
+            cursor: The ``cursor`` of the previous page.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+        """
+        if status is not None:
+            check_name(status, "status")
+        if user_id is not None:
+            check_name(user_id, "user id")
+        page = await self._here().queries.sessions(status=status, user_id=user_id, limit=limit_of(limit), cursor=cursor)
+        return SessionPage(map(Session.of, page.sessions), page.cursor)
+
+    async def _existing(self, session_id: str) -> Session:
+        session = await self.get_session(session_id)
+        if session is None:
+            raise UnknownSession(session_id)
+        return session
+
+    async def _append_existing(self, session_id: str, *events: Event) -> None:
+        try:
+            await self._here().store.append(session_id, events, expected_version=EXISTS)
+        except WrongExpectedVersion:
+            raise UnknownSession(session_id) from None
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be True or False, not {value!r:.80}.")
+    return value
+
+
+def _checked_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    """Refuse changes that would leave a session view of wrong types."""
+    for name, value in changes.items():
+        if name in FIXED:
+            raise InvalidInput(f"updates may not replace {name!r}.")
+        if name == "metadata":
+            dict_of(value, "updates['metadata']")
+        elif name in {"user_id", "status"}:
+            check_name(value, name.replace("_", " "))
+        elif name in COUNTERS and (
+            isinstance(value, bool)
+            or not isinstance(value, int | float if name == "total_processing_time" else int)
+            or not 0 <= value < math.inf
+        ):
+            raise InvalidInput(f"updates[{name!r}] must be a number from 0, not {value!r:.80}.")
+    return changes

@@ -1,0 +1,156 @@
+"""Everything that can go wrong, as one tree.
+
+ContextEngineError
+├── InvalidInput                 the caller's argument; nothing was written
+│   ├── InvalidSessionId
+│   ├── InvalidEvent             wrong types, or a value that JSON cannot give back unchanged
+│   ├── EventTooLarge
+│   └── UnknownStoreUrl
+├── UnknownSession               the session has no events
+├── WrongExpectedVersion         somebody else appended first; nothing was written
+├── StoreUnavailable             the server does not answer; nothing was written
+├── AppendOutcomeUnknown         the server went away while it was appending
+├── StoreRefused                 the server answered with an error; nothing was written
+├── ServerUnfit                  the server's version or settings would lose events
+├── PartitionCountMismatch       the namespace was made with another partition count
+├── CorruptLog                   an entry of the log cannot be read, or a version is missing
+├── FoldFailed                   a projection cannot digest an event
+└── NotInitialized               the engine or store is not open
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eventstore.store import RecordedEvent
+
+
+class ContextEngineError(Exception):
+    """The root of every error that this project raises on purpose."""
+
+
+class InvalidInput(ContextEngineError, ValueError):
+    """An argument cannot be accepted. Nothing was written."""
+
+
+class InvalidSessionId(InvalidInput):
+    """A session id is not a string of 1 to 512 UTF-8 bytes without NUL."""
+
+
+class InvalidEvent(InvalidInput):
+    """An event has a field of a wrong type, or holds a value that JSON cannot give back unchanged."""
+
+
+class EventTooLarge(InvalidInput):
+    """An event is larger, once encoded, than the store's limit."""
+
+
+class UnknownStoreUrl(InvalidInput):
+    """A store URL has a scheme that no store serves, or lacks a needed part."""
+
+
+class UnknownSession(ContextEngineError, LookupError):
+    """The session has no events, and the operation needs one that exists."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the session."""
+        super().__init__(
+            f"There is no session {session_id!r}. Create it with create_session(), or check the id and the namespace."
+        )
+        self.session_id = session_id
+
+
+class WrongExpectedVersion(ContextEngineError):
+    """The session is not at the version that the append expected. Nothing was written.
+
+    Attributes:
+        session_id: The session.
+        expected: What the append asked for.
+        version: The version at which the session is.
+        events: What got there first, oldest first: the events after the expected version, 100 at most.
+    """
+
+    def __init__(self, session_id: str, expected: object, version: int, events: Sequence[RecordedEvent]) -> None:
+        """Keep what a caller needs in order to decide again without another read."""
+        super().__init__(
+            f"Session {session_id!r} is at version {version}, but the append expected {expected}. Nothing was written: "
+            "look at .events, decide again, and append with expected_version={version}.".replace(
+                "{version}", str(version)
+            )
+        )
+        self.session_id = session_id
+        self.expected = expected
+        self.version = version
+        self.events = list(events)
+
+
+class StoreUnavailable(ContextEngineError, ConnectionError):
+    """The server cannot be reached, or stopped answering. Nothing was written by this call."""
+
+
+class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
+    """The server went away after it was sent an append and did not come back in time.
+
+    The events are stored either wholly or not at all. Their ids tell which, once the server is back.
+
+    Attributes:
+        session_id: The session.
+        event_ids: The ids that the events bear, if they were stored.
+    """
+
+    def __init__(self, session_id: str, event_ids: Sequence[str], reason: str) -> None:
+        """Keep the ids, so that the caller can look for them later."""
+        super().__init__(
+            f"It is not known whether {len(event_ids)} event(s) of session {session_id!r} were stored: {reason}. "
+            "Do not append them anew blindly: read the session and look for .event_ids first."
+        )
+        self.session_id = session_id
+        self.event_ids = list(event_ids)
+
+
+class StoreRefused(ContextEngineError):
+    """The server answered with an error (out of memory, no permission, read-only ...). Nothing was written."""
+
+
+class ServerUnfit(ContextEngineError):
+    """The server's version or settings would lose or damage the log. The message says what to set."""
+
+
+class PartitionCountMismatch(ContextEngineError):
+    """A namespace was opened with another partition count than it was made with."""
+
+
+class CorruptLog(ContextEngineError):
+    """An entry of a log cannot be read, or a version is missing.
+
+    Attributes:
+        session_id: The session.
+        version: The version that is damaged or missing.
+    """
+
+    def __init__(self, session_id: str, version: int, reason: str) -> None:
+        """Name the place of the damage."""
+        super().__init__(f"The log of session {session_id!r} is damaged at version {version}: {reason}.")
+        self.session_id = session_id
+        self.version = version
+
+
+class FoldFailed(ContextEngineError):
+    """A projection raised on an event, so the session's views stay at the version before it.
+
+    Attributes:
+        session_id: The session.
+        version: The version of the event that could not be folded.
+    """
+
+    def __init__(self, session_id: str, version: int, reason: str) -> None:
+        """Name the event that could not be folded."""
+        super().__init__(f"The views of session {session_id!r} cannot take the event at version {version}: {reason}.")
+        self.session_id = session_id
+        self.version = version
+
+
+class NotInitialized(ContextEngineError, RuntimeError):
+    """The engine or store was used before it was opened, or after it was closed."""

@@ -1,0 +1,86 @@
+"""What can happen to a session: the event types.
+
+An event is a frozen value named in the past tense. It is stored as JSON, tagged with its type's name. A field may be
+added with a default; any other change raises ``SCHEMA`` and adds an upcaster (see `eventstore.codec`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import msgspec
+
+JSON: TypeAlias = Any
+"""None, bool, int, finite float, str without lone surrogates, list of JSON, or dict of str to JSON."""
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True):
+    """The base of all events."""
+
+    SCHEMA: ClassVar[int] = 1
+
+
+class SessionStarted(Event, frozen=True):
+    """Somebody created the session on purpose; a session also begins with whatever its first event is."""
+
+    user_id: str | None = None
+    metadata: dict[str, JSON] = {}
+
+
+class SessionUpdated(Event, frozen=True):
+    """Counters went up by these amounts, and these fields got new values.
+
+    ``processing_time`` is in seconds.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    processing_time: float = 0.0
+    changes: dict[str, JSON] = {}
+
+
+class SessionEnded(Event, frozen=True):
+    """The session ended with a status such as ``completed``, ``failed``, ``expired`` or ``cleared``."""
+
+    status: str
+
+
+class MessageAdded(Event, frozen=True):
+    """A message joined the conversation, in the shape of an OpenAI chat message."""
+
+    role: str
+    content: JSON
+    metadata: dict[str, JSON] = {}
+    name: str | None = None
+    tool_calls: list[JSON] | None = None
+    tool_call_id: str | None = None
+
+
+class HistoryCleared(Event, frozen=True):
+    """The current history became empty. The log keeps the messages."""
+
+
+class ContextSet(Event, frozen=True):
+    """A context key got a value."""
+
+    key: str
+    value: JSON
+
+
+class ContextDeleted(Event, frozen=True):
+    """A context key was removed."""
+
+    key: str
+
+
+class UnknownEvent(msgspec.Struct, frozen=True):
+    """An event of a type that this version does not know: kept as it is, and passed over by the folds."""
+
+    type: str
+    fields: Mapping[str, JSON]
+
+
+KnownEvent: TypeAlias = (
+    SessionStarted | SessionUpdated | SessionEnded | MessageAdded | HistoryCleared | ContextSet | ContextDeleted
+)

@@ -1,0 +1,53 @@
+"""Ids: of events (made here) and of sessions (checked here)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from eventstore.errors import InvalidInput, InvalidSessionId
+
+MAX_ID_BYTES = 512
+
+
+def new_event_id() -> str:
+    """Return a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big")
+    number = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (random >> 68) << 64
+    number |= 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def check_session_id(session_id: object) -> bytes:
+    """Return the session id as UTF-8.
+
+    Raises:
+        InvalidSessionId: It is not a str, is empty, is longer than 512 bytes, or holds NUL or a lone surrogate.
+    """
+    return _checked(session_id, "session id", InvalidSessionId)
+
+
+def check_name(name: object, what: str) -> bytes:
+    """Return another name (a context key, a user id ...) as UTF-8, under the rules of session ids.
+
+    Raises:
+        InvalidInput: As for `check_session_id`; ``what`` names the argument in the message.
+    """
+    return _checked(name, what, InvalidInput)
+
+
+def _checked(text: object, what: str, error: type[InvalidInput]) -> bytes:
+    if not isinstance(text, str):
+        raise error(f"A {what} must be a str, not {type(text).__name__}.")
+    if not text:
+        raise error(f"A {what} must not be empty.")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as exc:
+        raise error(f"The {what} {text[:80]!r} holds a lone surrogate, which UTF-8 cannot express: {exc}.") from None
+    if len(encoded) > MAX_ID_BYTES:
+        raise error(f"A {what} may have {MAX_ID_BYTES} bytes in UTF-8 at most; {text[:40]!r}... has {len(encoded)}.")
+    if b"\0" in encoded:
+        raise error(f"The {what} {text[:80]!r} holds a NUL character.")
+    return encoded

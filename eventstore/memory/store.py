@@ -1,0 +1,196 @@
+"""The log in this process's memory: for tests and first steps. It keeps nothing, and no other process sees it.
+
+It stores the same encoded entries as Redis does, so what is refused or changed there is refused or changed here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self
+
+from eventstore.appending import EncodedAppend, encode_append
+from eventstore.codec import decode
+from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, WrongExpectedVersion
+from eventstore.events import Event
+from eventstore.ids import check_session_id
+from eventstore.memory.feed import Bell, MemoryFeed
+from eventstore.partitions import partition_of
+from eventstore.store import (
+    ANY,
+    EXISTS,
+    NO_STREAM,
+    PAGE,
+    Append,
+    Appended,
+    Expected,
+    ExpectedVersion,
+    Pointer,
+    Position,
+    Reading,
+    RecordedEvent,
+    check_bounds,
+)
+
+CONFLICTING_EVENTS = 100
+
+
+class MemoryStore:
+    """An `eventstore.store.EventStore` in memory. Make one with ``open_store("memory://")``."""
+
+    def __init__(self, namespace: str, partitions: int, max_event_bytes: int) -> None:
+        """Begin empty."""
+        self.namespace = namespace
+        self.partitions = partitions
+        self.feed = MemoryFeed(partitions)
+        self._max_event_bytes = max_event_bytes
+        self._logs: dict[str, list[tuple[int, bytes]]] = {}
+        self._lock = threading.Lock()
+        self._bell = Bell()
+        self._closed = False
+
+    async def append(
+        self,
+        session_id: str,
+        events: Sequence[Event] | Event,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        """Append events to a session, all or none. See `EventStore.append`."""
+        self._check_open()
+        return self._append(encode_append(session_id, events, expected_version, meta, self._max_event_bytes))
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+        """Append to several sessions in one go. See `EventStore.append_many`."""
+        self._check_open()
+        encoded = [
+            encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
+        ]
+        results: list[Appended | ContextEngineError] = []
+        for append in encoded:
+            try:
+                results.append(self._append(append))
+            except ContextEngineError as error:
+                results.append(error)
+        return results
+
+    def read(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Reading:
+        """Read a session's events. See `EventStore.read`."""
+        self._check_open()
+        check_session_id(session_id)
+        check_bounds(after, until, limit)
+
+        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+            high = len(self._logs.get(session_id, ()))
+            high = high if until is None else min(high, until)
+            versions = range(high, after, -1) if backwards else range(after + 1, high + 1)
+            versions = versions if limit is None else versions[:limit]
+            for start in range(0, len(versions), PAGE):
+                yield [self._recorded(session_id, version) for version in versions[start : start + PAGE]]
+
+        return Reading(pages)
+
+    def read_all(self, *, after: Position | None = None) -> Reading:
+        """Read the events of all sessions. See `EventStore.read_all`."""
+        self._check_open()
+        if after is not None and len(after) != self.partitions:
+            raise InvalidInput(f"This position has {len(after)} partitions, and the store has {self.partitions}.")
+
+        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+            if after is None:
+                pointers = [Pointer(session_id, len(log), len(log)) for session_id, log in self._logs.items()]
+            else:
+                pointers = self.feed.since(after)
+            for session_id, version, count in pointers:
+                async for page in self.read(session_id, after=version - count, until=version).pages():
+                    yield page
+
+        return Reading(pages)
+
+    async def position(self) -> Position:
+        """Return where the feeds stand now."""
+        self._check_open()
+        return self.feed.ends()
+
+    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+        """Give a session's events and then follow it. See `EventStore.subscribe`."""
+        self._check_open()
+        check_session_id(session_id)
+        check_bounds(after, None, None)
+        with self._bell.listening() as rung:
+            while True:
+                rung.clear()
+                async for event in self.read(session_id, after=after):
+                    after = event.version
+                    yield event
+                await rung.wait()
+
+    async def version(self, session_id: str) -> int:
+        """Return the version of a session, 0 if it does not exist."""
+        self._check_open()
+        check_session_id(session_id)
+        return len(self._logs.get(session_id, ()))
+
+    def events(self, session_id: str, after: int, limit: int) -> list[RecordedEvent]:
+        """Return events at once, for views that are read at the same moment."""
+        last = min(len(self._logs.get(session_id, ())), after + limit)
+        return [self._recorded(session_id, version) for version in range(after + 1, last + 1)]
+
+    async def aclose(self) -> None:
+        """Refuse further use. The events are gone with the last reference to the store."""
+        self._closed = True
+
+    async def __aenter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the store."""
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotInitialized("The store is closed. Open another one with open_store().")
+
+    def _append(self, append: EncodedAppend) -> Appended:
+        session_id, expected = append.session_id, append.expected
+        with self._lock:
+            log = self._logs.get(session_id, [])
+            version = len(log)
+            if not _as_expected(expected, version):
+                after = expected if isinstance(expected, int) else 0
+                named = expected.value if isinstance(expected, Expected) else expected
+                raise WrongExpectedVersion(
+                    session_id, named, version, self.events(session_id, after, CONFLICTING_EVENTS)
+                )
+            now = max(time.time_ns() // 1_000_000, log[-1][0] if log else 0)
+            log += [(now, entry) for entry in append.entries]
+            self._logs[session_id] = log
+            pointer = Pointer(session_id, len(log), len(append.entries))
+            self.feed.add(partition_of(append.session_key, self.partitions), pointer)
+        self._bell.ring()
+        return Appended(session_id, pointer.version, append.event_ids)
+
+    def _recorded(self, session_id: str, version: int) -> RecordedEvent:
+        recorded_ms, entry = self._logs[session_id][version - 1]
+        return decode(session_id, version, recorded_ms, entry)
+
+
+def _as_expected(expected: ExpectedVersion, version: int) -> bool:
+    if expected is ANY:
+        return True
+    if expected is NO_STREAM:
+        return version == 0
+    if expected is EXISTS:
+        return version > 0
+    return expected == version

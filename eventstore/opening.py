@@ -1,0 +1,137 @@
+"""`open_store`: from a URL to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import anyio
+from redis.asyncio import Redis
+
+from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
+from eventstore.embedded import EmbeddedServer
+from eventstore.errors import InvalidInput, UnknownStoreUrl
+from eventstore.memory.store import MemoryStore
+from eventstore.partitions import check_namespace, check_partitions
+from eventstore.redis.links import Links
+from eventstore.redis.store import RedisStore
+from eventstore.store import DEFAULT_NAMESPACE, DEFAULT_PARTITIONS, EventStore
+
+DEFAULT_TIMEOUT = 10.0
+
+
+class Opening:
+    """A store that is not open yet: ``await`` it, or use it with ``async with``, which closes the store at the end."""
+
+    def __init__(
+        self, target: str | Redis, namespace: str, partitions: int | None, timeout: float, max_event_bytes: int
+    ) -> None:
+        """Check what can be checked without asking a server."""
+        check_namespace(namespace)
+        if partitions is not None:
+            check_partitions(partitions)
+        if not timeout > 0:
+            raise InvalidInput(f"timeout must be a number of seconds above 0, not {timeout!r}.")
+        self._target = target
+        self._namespace = namespace
+        self._partitions = partitions
+        self._timeout = timeout
+        self._max_event_bytes = max_event_bytes
+        self._store: EventStore | None = None
+
+    def __await__(self) -> Generator[Any, None, EventStore]:
+        """Open the store."""
+        return self._open().__await__()
+
+    async def __aenter__(self) -> EventStore:
+        """Open the store."""
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the store."""
+        if self._store is not None:
+            await self._store.aclose()
+
+    async def _open(self) -> EventStore:
+        if not isinstance(self._target, str):
+            return await self._open_redis(Links.of_client(self._target, self._timeout))
+        scheme, rest = _split(self._target)
+        if scheme == "memory":
+            return MemoryStore(self._namespace, self._partitions or DEFAULT_PARTITIONS, self._max_event_bytes)
+        if scheme == "embedded":
+            return await self._open_embedded(rest)
+        return await self._open_redis(Links.from_url(self._target, self._timeout))
+
+    async def _open_redis(self, links: Links) -> EventStore:
+        return await RedisStore.open(links, self._namespace, self._partitions, self._max_event_bytes)
+
+    async def _open_embedded(self, rest: str) -> EventStore:
+        path, _, query = rest.partition("?")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        appendfsync = options.pop("appendfsync", "everysec")
+        if not path or options:
+            raise UnknownStoreUrl(
+                f"{self._target!r} should be embedded:///a/directory, optionally with ?appendfsync=always."
+            )
+        server = await EmbeddedServer.acquire(unquote(path), appendfsync)
+        try:
+            links = Links.from_url(server.url, self._timeout)
+            return await RedisStore.open(
+                links, self._namespace, self._partitions, self._max_event_bytes, on_close=server.release
+            )
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await server.release()
+            raise
+
+
+def open_store(
+    target: str | Redis,
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
+    partitions: int | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+) -> Opening:
+    """Open the log. Await the result, or use it with ``async with``.
+
+    Args:
+        target: ``redis://``, ``rediss://`` or ``unix://`` as in redis-py; ``embedded:///directory`` for a server of our
+            own; ``memory://`` for this process only. Or a ``redis.asyncio.Redis`` client, whose settings are used (the
+            client itself is left alone).
+        namespace: Stores of different namespaces on one server know nothing of each other.
+        partitions: Fixed when the namespace is made (16 by default). Leave it out to take what the namespace has.
+        timeout: Seconds for which a call waits for the server, reconnecting included.
+        max_event_bytes: The largest encoded event that is accepted.
+
+    Raises:
+        UnknownStoreUrl: No store serves such a URL.
+        InvalidInput: Another argument cannot be accepted.
+        StoreUnavailable: The server does not answer (when awaited, as the following).
+        ServerUnfit: The server's version or settings would lose events.
+        PartitionCountMismatch: The namespace was made with another partition count.
+    """
+    if isinstance(target, str):
+        _split(target)
+    elif not isinstance(target, Redis):
+        raise InvalidInput(
+            f"A store is opened from a URL or a redis.asyncio.Redis client, not {type(target).__name__}."
+        )
+    return Opening(target, namespace, partitions, timeout, max_event_bytes)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return a URL's scheme and what stands behind ``://``.
+
+    Raises:
+        UnknownStoreUrl: No store serves the scheme.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"redis", "rediss", "unix", "embedded", "memory"}:
+        shown = urlsplit(url).scheme or url[:40]
+        raise UnknownStoreUrl(
+            f"No store serves {shown!r}: use redis://, rediss://, unix://, embedded:///directory or memory://."
+        )
+    return scheme, rest

@@ -1,0 +1,70 @@
+"""Is this server fit to keep a log? Asked once, when a store is opened, before anything is written."""
+
+from __future__ import annotations
+
+from eventstore.errors import PartitionCountMismatch, ServerUnfit
+from eventstore.logs import get_logger
+from eventstore.partitions import check_namespace, check_partitions
+from eventstore.redis.keys import namespace_key
+from eventstore.redis.link import Link
+from eventstore.store import DEFAULT_PARTITIONS
+
+log = get_logger("redis")
+
+OLDEST_VERSION = (6, 2)
+
+_warned: set[str | None] = set()
+
+
+async def check_server(link: Link) -> None:
+    """Refuse a server that would lose events; warn of one that keeps nothing on disk.
+
+    Raises:
+        ServerUnfit: It is older than Redis 6.2, or its ``maxmemory-policy`` evicts keys.
+    """
+    info = _parse(await link.call("INFO"))
+    version = info.get("redis_version", "0.0.0")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        raise ServerUnfit(
+            f"The server's maxmemory-policy is {policy!r}: when memory runs out it would delete whole sessions. "
+            "Run CONFIG SET maxmemory-policy noeviction, and set it in the server's configuration file."
+        )
+    if info.get("aof_enabled") != "1" and info.get("run_id") not in _warned:
+        _warned.add(info.get("run_id"))
+        log.warning(
+            "The server writes no append-only file: what was appended since its last snapshot is lost when it stops. "
+            "Set appendonly yes to keep conversations.",
+            action="server_without_aof",
+        )
+
+
+async def open_namespace(link: Link, namespace: str, partitions: int | None) -> int:
+    """Return the partition count of a namespace, making the namespace if it is new.
+
+    Args:
+        link: The server.
+        namespace: Its name.
+        partitions: The count that the caller wants; None for whatever it has (16 if it is new).
+
+    Raises:
+        InvalidInput: The name or the count is not allowed.
+        PartitionCountMismatch: The namespace has another count than the caller wants.
+    """
+    key = namespace_key(check_namespace(namespace))
+    wanted = DEFAULT_PARTITIONS if partitions is None else check_partitions(partitions)
+    await link.call("HSETNX", key, "partitions", wanted)
+    actual = int(await link.call("HGET", key, "partitions"))
+    if partitions is not None and actual != partitions:
+        raise PartitionCountMismatch(
+            f"The namespace {namespace!r} was made with {actual} partitions and cannot be opened with {partitions}: "
+            "its sessions would not be found. Leave the count out, or use another namespace."
+        )
+    return actual
+
+
+def _parse(info: bytes) -> dict[str, str]:
+    lines = info.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -1,0 +1,47 @@
+"""The names of all keys: ``{<namespace>:<partition>}:<what>[:<session or user>]``.
+
+The braces are Redis Cluster's hash tag, so that all keys of a partition live in one slot and one script can touch them.
+What the caller chooses (a session id, a user id) stands last, after a fixed prefix, so no choice can reach another key.
+"""
+
+from __future__ import annotations
+
+from eventstore.partitions import partition_of
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    def __init__(self, namespace: str, partitions: int) -> None:
+        """Make the prefixes once."""
+        self.partitions = partitions
+        self._prefixes = [b"{%s:%d}:" % (namespace.encode(), p) for p in range(partitions)]
+
+    def partition(self, session_key: bytes) -> int:
+        """Return a session's partition."""
+        return partition_of(session_key, self.partitions)
+
+    def shared(self, partition: int, what: bytes) -> bytes:
+        """Return a key that the partition has once."""
+        return self._prefixes[partition] + what
+
+    def heads(self, partition: int) -> bytes:
+        """Hash: each session of the partition, and ``<version>-<ms>`` of its last event."""
+        return self._prefixes[partition] + b"heads"
+
+    def feed(self, partition: int) -> bytes:
+        """Stream: which sessions reached which version."""
+        return self._prefixes[partition] + b"feed"
+
+    def log(self, partition: int, session_key: bytes) -> bytes:
+        """Stream: the session's events."""
+        return self._prefixes[partition] + b"log:" + session_key
+
+    def of_session(self, what: bytes, session_key: bytes) -> bytes:
+        """Return another key of a session."""
+        return self._prefixes[self.partition(session_key)] + what + b":" + session_key
+
+
+def namespace_key(namespace: str) -> bytes:
+    """Hash: what was fixed when the namespace was made."""
+    return b"{%s}:namespace" % namespace.encode()

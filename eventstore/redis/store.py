@@ -1,0 +1,241 @@
+"""The log on Redis Streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self
+
+import anyio
+
+from eventstore.appending import EncodedAppend, encode_append
+from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized
+from eventstore.events import Event
+from eventstore.ids import check_session_id
+from eventstore.redis.appender import Appender, recorded
+from eventstore.redis.feed import RedisFeed, feed_id, pointers_of
+from eventstore.redis.fitness import check_server, open_namespace
+from eventstore.redis.keys import Keys
+from eventstore.redis.links import Links, PerLoop
+from eventstore.store import (
+    ANY,
+    PAGE,
+    Append,
+    Appended,
+    ExpectedVersion,
+    Pointer,
+    Position,
+    Reading,
+    RecordedEvent,
+    check_bounds,
+    check_not_trimmed,
+)
+
+LONGEST_BLOCK = 5.0
+"""Seconds for which one subscribing read blocks before it asks again."""
+FEED_PAGE = 50
+
+
+class RedisStore:
+    """An `eventstore.store.EventStore` on one Redis or Valkey server. Make one with `eventstore.open_store`."""
+
+    def __init__(
+        self,
+        links: Links,
+        namespace: str,
+        partitions: int,
+        max_event_bytes: int,
+        on_close: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Take the parts; `open` makes them."""
+        self.links = links
+        self.namespace = namespace
+        self.partitions = partitions
+        self.keys = Keys(namespace, partitions)
+        self.feed = RedisFeed(links, self.keys)
+        self._max_event_bytes = max_event_bytes
+        self._appenders = PerLoop(lambda: Appender(links, self.keys))
+        self._on_close = on_close
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        links: Links,
+        namespace: str,
+        partitions: int | None,
+        max_event_bytes: int,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> Self:
+        """Check the server and the namespace, and return the store. ``on_close`` is awaited after the store's close.
+
+        Raises:
+            StoreUnavailable: The server does not answer.
+            ServerUnfit: Its version or settings would lose events.
+            PartitionCountMismatch: The namespace was made with another count.
+        """
+        try:
+            await check_server(links.shared())
+            count = await open_namespace(links.shared(), namespace, partitions)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await links.aclose()
+            raise
+        return cls(links, namespace, count, max_event_bytes, on_close)
+
+    async def append(
+        self,
+        session_id: str,
+        events: Sequence[Event] | Event,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        """Append events to a session, all or none. See `EventStore.append`."""
+        self._check_open()
+        return await self._appenders.here().submit(
+            encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
+        )
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+        """Append to several sessions in one go. See `EventStore.append_many`."""
+        self._check_open()
+        encoded: list[EncodedAppend] = [
+            encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
+        ]
+        appender = self._appenders.here()
+        futures = [appender.submit(append) for append in encoded]
+        results: list[Appended | ContextEngineError] = []
+        for future in futures:
+            try:
+                results.append(await future)
+            except ContextEngineError as error:
+                results.append(error)
+        return results
+
+    def read(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Reading:
+        """Read a session's events. See `EventStore.read`."""
+        self._check_open()
+        session_key = check_session_id(session_id)
+        check_bounds(after, until, limit)
+        log = self.keys.log(self.keys.partition(session_key), session_key)
+
+        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+            low, high, left = after + 1, until, limit
+            while left != 0 and (high is None or low <= high):
+                count = PAGE if left is None else min(PAGE, left)
+                first, last = (str(low), "+" if high is None else str(high))
+                command = ("XREVRANGE", log, last, first) if backwards else ("XRANGE", log, first, last)
+                reply = await self.links.call(*command, "COUNT", count)
+                page = [recorded(session_id, found) for found in reply]
+                if page:
+                    yield page
+                if len(page) < count:
+                    return
+                left = None if left is None else left - count
+                low, high = (low, page[-1].version - 1) if backwards else (page[-1].version + 1, high)
+
+        return Reading(pages)
+
+    def read_all(self, *, after: Position | None = None) -> Reading:
+        """Read the events of all sessions. See `EventStore.read_all`."""
+        self._check_open()
+        if after is not None and len(after) != self.partitions:
+            raise InvalidInput(f"This position has {len(after)} partitions, and the store has {self.partitions}.")
+
+        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+            for partition in range(self.partitions):
+                pointers = self._heads(partition) if after is None else self._appended(partition, after[partition])
+                async for session_id, version, count in pointers:
+                    async for page in self.read(session_id, after=version - count, until=version).pages():
+                        yield page
+
+        return Reading(pages)
+
+    async def position(self) -> Position:
+        """Return where the feeds stand now."""
+        self._check_open()
+        return await self.feed.ends()
+
+    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+        """Give a session's events and then follow it. See `EventStore.subscribe`."""
+        self._check_open()
+        session_key = check_session_id(session_id)
+        check_bounds(after, None, None)
+        log = self.keys.log(self.keys.partition(session_key), session_key)
+        link = self.links.own(longest_block=LONGEST_BLOCK)
+        try:
+            while True:
+                # An id of the highest sequence number: everything after it has a greater version.
+                last = f"{after}-18446744073709551615"
+                command = ("XREAD", "COUNT", PAGE, "BLOCK", int(LONGEST_BLOCK * 1000), "STREAMS", log, last)
+                reply = await self.links.call(*command, link=link)
+                for found in reply[0][1] if reply else []:
+                    event = recorded(session_id, found)
+                    after = event.version
+                    yield event
+        finally:
+            with anyio.CancelScope(shield=True):
+                await link.aclose()
+
+    async def version(self, session_id: str) -> int:
+        """Return the version of a session, 0 if it does not exist."""
+        self._check_open()
+        session_key = check_session_id(session_id)
+        heads = self.keys.heads(self.keys.partition(session_key))
+        head = await self.links.call("HGET", heads, session_key)
+        return int(head.split(b"-")[0]) if head else 0
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        await self.links.aclose()
+        if self._on_close is not None:
+            await self._on_close()
+
+    async def __aenter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the store."""
+        await self.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotInitialized("The store is closed. Open another one with open_store().")
+
+    async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
+        """Give every session of a partition, pointing at its whole log."""
+        seen: set[bytes] = set()  # HSCAN may give a field twice while the hash is being resized
+        cursor = b"0"
+        while True:
+            cursor, found = await self.links.call("HSCAN", self.keys.heads(partition), cursor, "COUNT", PAGE)
+            for session_key, head in zip(found[::2], found[1::2], strict=True):
+                if session_key not in seen:
+                    seen.add(session_key)
+                    version = int(head.split(b"-")[0])
+                    yield Pointer(session_key.decode(), version, version)
+            if cursor == b"0":
+                return
+
+    async def _appended(self, partition: int, after: tuple[int, int]) -> AsyncIterator[Pointer]:
+        """Give the pointers that a partition's feed holds after a position."""
+        while True:
+            trimmed, entries = await self.feed.range(partition, after, FEED_PAGE)
+            check_not_trimmed(trimmed, after)
+            for entry in entries:
+                after = feed_id(entry[0])
+                for pointer in pointers_of(entry[1]):
+                    yield pointer
+            if len(entries) < FEED_PAGE:
+                return

@@ -1,0 +1,353 @@
+"""What an event store is: the values it takes and gives, and the two protocols that every implementation serves.
+
+`EventStore` is for whoever writes and reads sessions. `Feed` is for workers, who need to hear which sessions changed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+
+import msgspec
+
+from eventstore.errors import ContextEngineError, InvalidInput
+from eventstore.events import Event, UnknownEvent
+
+DEFAULT_NAMESPACE = "contextengine"
+DEFAULT_PARTITIONS = 16
+PAGE = 250
+"""Events in one page of a long read. Small pages with an eager next one beat large ones (measured)."""
+
+
+class Expected(enum.Enum):
+    """What an append may expect of its session, other than a version number."""
+
+    ANY = "any version"
+    NO_STREAM = "no stream yet"
+    EXISTS = "an existing stream"
+
+
+ANY = Expected.ANY
+NO_STREAM = Expected.NO_STREAM
+EXISTS = Expected.EXISTS
+ExpectedVersion: TypeAlias = Expected | int
+"""``ANY``, ``NO_STREAM``, ``EXISTS``, or the number of events that the session must have (0 is NO_STREAM)."""
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as it stands in the log.
+
+    Attributes:
+        session_id: The session whose log holds it.
+        version: Its place in the session: 1, 2, 3 ... without gaps.
+        recorded_ms: When the server recorded it, in Unix milliseconds; never before the previous event's.
+        event_id: Its UUIDv7, made by the client that appended it.
+        data: The event, in the present shape of its type.
+        meta: The caller's ``meta``.
+        entry: The bytes in the log.
+    """
+
+    session_id: str
+    version: int
+    recorded_ms: int
+    event_id: str
+    data: Event | UnknownEvent
+    meta: dict[str, Any]
+    entry: bytes
+
+    @property
+    def type(self) -> str:
+        """The name of the event's type."""
+        return self.data.type if isinstance(self.data, UnknownEvent) else type(self.data).__name__
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the server recorded it, as an aware UTC datetime."""
+        return datetime.fromtimestamp(self.recorded_ms / 1000, UTC)
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What an append did.
+
+    Attributes:
+        session_id: The session.
+        version: The session's version after it: that of the last appended event.
+        event_ids: The ids of the appended events, oldest first.
+    """
+
+    session_id: str
+    version: int
+    event_ids: list[str]
+
+
+class Append(msgspec.Struct, frozen=True):
+    """One session's part of an `EventStore.append_many`."""
+
+    session_id: str
+    events: Sequence[Event]
+    expected_version: ExpectedVersion = ANY
+    meta: Mapping[str, Any] | None = None
+
+
+class Reading:
+    """A read that has not begun: await it for the whole list, or iterate over it, which holds one page at a time."""
+
+    def __init__(self, pages: Callable[[], AsyncIterator[list[RecordedEvent]]]) -> None:
+        """Keep how to begin."""
+        self.pages = pages
+
+    def __await__(self) -> Generator[Any, None, list[RecordedEvent]]:
+        """Read everything into a list."""
+        return self._collect().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[RecordedEvent]:
+        """Read page after page, holding one page at a time."""
+        async for page in self.pages():
+            for event in page:
+                yield event
+
+    async def _collect(self) -> list[RecordedEvent]:
+        return [event async for page in self.pages() for event in page]
+
+
+class EventStore(Protocol):
+    """The log: one append-only stream of events per session."""
+
+    namespace: str
+    partitions: int
+
+    @property
+    def feed(self) -> Feed:
+        """What workers follow."""
+        ...
+
+    def append(
+        self,
+        session_id: str,
+        events: Sequence[Event] | Event,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Awaitable[Appended]:
+        """Append events to a session, all or none, in one round trip.
+
+        Args:
+            session_id: 1 to 512 bytes in UTF-8. The session begins with its first event.
+            events: One to 1,000 events. The encoded size of each is limited, to 1 MiB by default.
+            expected_version: What the session must be for the append to happen.
+            meta: A JSON object kept beside each event, such as ``{"actor": ..., "correlation_id": ...}``.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            WrongExpectedVersion: The session is not as expected; carries the events that got there first.
+            StoreUnavailable: The server could not be reached. Nothing was written.
+            StoreRefused: The server answered with an error. Nothing was written.
+            AppendOutcomeUnknown: The server went away in between and did not come back in time.
+        """
+        ...
+
+    def append_many(self, appends: Sequence[Append]) -> Awaitable[list[Appended | ContextEngineError]]:
+        """Append to several sessions in one go: one result per append, in their order.
+
+        Each append is atomic by itself; one that fails has its exception in its place and does not touch the others.
+
+        Raises:
+            InvalidInput: An argument of one of them cannot be accepted. Nothing was written for any.
+        """
+        ...
+
+    def read(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Reading:
+        """Read a session's events in order of version; an unknown session has none.
+
+        Args:
+            session_id: The session.
+            after: Only events with a greater version.
+            until: Only events up to and including this version.
+            limit: At most this many events.
+            backwards: Newest first.
+
+        Raises:
+            InvalidInput: A bound is not an int, or is negative.
+            StoreUnavailable: The server cannot be reached.
+            CorruptLog: An entry cannot be read.
+        """
+        ...
+
+    def read_all(self, *, after: Position | None = None) -> Reading:
+        """Read the events of all sessions, each session's in order of version.
+
+        Without ``after``: everything that is in the logs, session by session. With ``after``: what was appended since
+        that position, in the order of the partitions' feeds; an event near the position may come again.
+
+        Raises:
+            InvalidInput: The position is of another store, or the feeds have been trimmed past it.
+            StoreUnavailable: The server cannot be reached.
+        """
+        ...
+
+    def position(self) -> Awaitable[Position]:
+        """Return where the feeds stand now, for a later ``read_all(after=...)``."""
+        ...
+
+    def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+        """Give a session's events after a version, and then each new one as it is appended, without gap or double.
+
+        Raises:
+            StoreUnavailable: The server went away for longer than the store's timeout. Subscribe again after the last
+                version seen.
+        """
+        ...
+
+    def version(self, session_id: str) -> Awaitable[int]:
+        """Return the version of a session: how many events were ever appended. 0 if it does not exist."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Let go of connections, and of an embedded server if this was its last user."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Return the store."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the store."""
+        ...
+
+
+FeedId: TypeAlias = tuple[int, int]
+"""The place of an entry in a partition's feed."""
+
+Position: TypeAlias = tuple[FeedId, ...]
+"""A place in the feed of every partition."""
+
+
+class Pointer(NamedTuple):
+    """That a session reached a version by an append of so many events."""
+
+    session_id: str
+    version: int
+    events: int
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One entry of a partition's feed, handed to one consumer of a group until it is acknowledged.
+
+    Attributes:
+        partition: The partition, 0 to P-1.
+        entry_id: The entry's place in the feed.
+        pointers: The sessions that changed together.
+        attempts: How often it has been handed out, this time included.
+    """
+
+    partition: int
+    entry_id: FeedId
+    pointers: list[Pointer]
+    attempts: int = 1
+
+
+class PartitionProgress(msgspec.Struct, frozen=True):
+    """How far a consumer group has come in one partition's feed.
+
+    Attributes:
+        partition: The partition.
+        end: The feed's last entry.
+        done: Everything up to and including this place has been acknowledged.
+        waiting: Entries not acknowledged yet, handed out or not (of the latter, 1,000 at most are counted).
+    """
+
+    partition: int
+    end: FeedId
+    done: FeedId
+    waiting: int
+
+
+class Consumer(Protocol):
+    """One member of a consumer group. Use one per task."""
+
+    group: str
+    name: str
+
+    async def take(self, *, count: int, wait: float) -> list[Delivery]:
+        """Return new entries, up to ``count`` a partition, waiting up to ``wait`` seconds for the first one."""
+        ...
+
+    async def claim(self, *, idle: float, count: int) -> list[Delivery]:
+        """Take over entries that some consumer got ``idle`` seconds ago or more and did not acknowledge."""
+        ...
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge entries: their work is done."""
+        ...
+
+    async def wake(self) -> None:
+        """End the wait of a `take` that is under way in another task."""
+        ...
+
+    async def beat(self) -> None:
+        """Say that this consumer is alive."""
+        ...
+
+    async def leave(self) -> None:
+        """Forget this consumer, unless it holds something unacknowledged: that is kept for others to claim."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the connection at once. What this consumer holds is claimed by others in time."""
+        ...
+
+
+class Feed(Protocol):
+    """Which sessions changed, by partition: what workers consume, as named groups that share the work.
+
+    Every append leaves a pointer here. A group hands each entry to one of its consumers, who acknowledges it when done.
+    """
+
+    async def join(self, group: str, name: str) -> Consumer:
+        """Become a consumer of a group. A new group begins at the feeds' beginning."""
+        ...
+
+    async def progress(self, group: str) -> list[PartitionProgress]:
+        """Return how far the group has come, for each partition. A group that nobody joined has done nothing."""
+        ...
+
+    async def heartbeats(self, group: str) -> dict[str, float]:
+        """Return for each consumer of a group how many seconds ago it last said that it is alive."""
+        ...
+
+    async def trim(self) -> None:
+        """Drop the entries that every group has acknowledged. A feed without groups is kept whole."""
+        ...
+
+
+def check_bounds(after: object, until: object, limit: object) -> None:
+    """Refuse bounds of a read that are not whole numbers from 0 (``until`` and ``limit`` may be None).
+
+    Raises:
+        InvalidInput: One is something else.
+    """
+    for name, value in (("after", after), ("until", until), ("limit", limit)):
+        if value is None and name != "after":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InvalidInput(f"{name} must be a whole number from 0, not {value!r:.80}.")
+
+
+def check_not_trimmed(trimmed: FeedId, place: FeedId) -> None:
+    """Refuse a place in a feed after which entries have been dropped.
+
+    Raises:
+        InvalidInput: The feed has been trimmed past the place.
+    """
+    if trimmed > place:
+        raise InvalidInput("The feed has been trimmed past this position: read everything with read_all() instead.")

@@ -1,0 +1,137 @@
+"""The views in memory, beside a log in memory. They hold the same encoded values as on Redis."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from eventstore.ids import check_session_id
+from eventstore.memory.store import MemoryStore
+from eventstore.store import RecordedEvent
+from projections.history import Message
+from projections.session import ACTIVE, SessionState
+from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class _SessionViews:
+    """The views of one session."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.state = SessionState()
+        self.history: list[bytes] = []
+        self.context: dict[str, bytes] = {}
+
+
+class MemoryViews:
+    """A `projections.views.ViewStore` in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        """Begin empty."""
+        self._store = store
+        self._sessions: dict[str, _SessionViews] = {}
+        self._parked: dict[str, Parked] = {}
+        self._attempts: Counter[str] = Counter()
+        self._events = 0
+
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
+        """Return the session views."""
+        return [self._snapshot(session_id, None) for session_id in session_ids]
+
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
+        """Return the newest messages."""
+        history = self._views(session_id).history
+        kept = history if last is None else history[-last:]
+        return self._snapshot(session_id, [_decode(message) for message in kept])
+
+    async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
+        """Return the value of a context key."""
+        context = self._views(session_id).context
+        return self._snapshot(session_id, [_decode(context[key])] if key in context else [])
+
+    async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
+        """Return all context keys."""
+        return self._snapshot(session_id, list(self._views(session_id).context))
+
+    async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
+        """Write changes whose base is current."""
+        return [self._commit(change) for change in changes]
+
+    async def listed(
+        self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
+    ) -> list[Listed]:
+        """Return sessions by last activity, newest first."""
+        places = (
+            Listed(views.state.active_ms, session_id.encode())
+            for session_id, views in self._sessions.items()
+            if (views.state.user_id == user_id if user_id is not None else status in (None, views.state.status))
+        )
+        return heapq.nlargest(limit, (place for place in places if after is None or place < after))
+
+    async def totals(self) -> Totals:
+        """Return the counts."""
+        states = [views.state for views in self._sessions.values()]
+        return Totals(
+            sessions=len(states),
+            active_sessions=sum(state.status == ACTIVE for state in states),
+            messages=sum(state.message_count for state in states),
+            context_operations=sum(state.context_operations for state in states),
+            events=self._events,
+        )
+
+    async def park(self, parked: Parked) -> None:
+        """Stop bringing a session's views up to date."""
+        self._parked[parked.session_id] = parked
+
+    async def unpark(self, session_id: str) -> None:
+        """Let a session's views be brought up to date again."""
+        self._parked.pop(session_id, None)
+        self._attempts.pop(session_id, None)
+
+    async def parked(self) -> list[Parked]:
+        """Return all parked sessions."""
+        return list(self._parked.values())
+
+    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
+        """Return which of these sessions are parked."""
+        return {session_id for session_id in session_ids if session_id in self._parked}
+
+    async def count_attempt(self, session_id: str) -> int:
+        """Count an attempt at a session, before the work begins."""
+        self._attempts[session_id] += 1
+        return self._attempts[session_id]
+
+    async def forget_attempts(self, session_id: str) -> None:
+        """Begin counting from 0 again."""
+        self._attempts.pop(session_id, None)
+
+    def _views(self, session_id: str) -> _SessionViews:
+        check_session_id(session_id)
+        return self._sessions.get(session_id) or _SessionViews()
+
+    def _snapshot(self, session_id: str, value: Any) -> Snapshot[Any]:
+        views = self._views(session_id)
+        tail: list[RecordedEvent] = self._store.events(session_id, views.version, TAIL)
+        return Snapshot(session_id, views.version, views.state, tail, value)
+
+    def _commit(self, change: ViewsChange) -> bool:
+        views = self._views(change.session_id)
+        if views.version != change.base:
+            return False
+        views.version, views.state = change.version, change.after
+        if change.history.cleared:
+            views.history = []
+        views.history += [_encode(message) for message in change.history.added]
+        views.context.update({key: _encode(value) for key, value in change.context.values.items()})
+        for key in change.context.deleted:
+            views.context.pop(key, None)
+        self._sessions[change.session_id] = views
+        self._events += change.version - change.base
+        return True

@@ -1,0 +1,100 @@
+"""The projector brings views up to date: read the view and its tail, fold, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.logs import get_logger
+from eventstore.store import Consumer, Delivery, EventStore, RecordedEvent
+from projections.views import Parked, Snapshot, ViewsChange, ViewStore, fold
+
+log = get_logger("projector")
+
+GROUP = "projection"
+CHUNK = 1000
+"""The most events that one commit takes in."""
+SESSIONS_AT_ONCE = 256
+
+
+class Projector:
+    """Folds logs into views. Any number may work on the same session: a commit whose base is stale does nothing."""
+
+    def __init__(self, store: EventStore, views: ViewStore) -> None:
+        """Take the log and the views."""
+        self.store = store
+        self.views = views
+
+    async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
+        """Bring the views of sessions to the end of their logs. Return what could not be folded."""
+        failures: list[FoldFailed | CorruptLog] = []
+        waiting = list(dict.fromkeys(session_ids))
+        while waiting:
+            batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
+            changes = []
+            for change in await asyncio.gather(*map(self._change, await self.views.read_sessions(batch))):
+                if isinstance(change, ViewsChange):
+                    changes.append(change)
+                elif change is not None:
+                    failures.append(change)
+            committed = await self.views.commit(changes)
+            waiting += [
+                change.session_id
+                for change, written in zip(changes, committed, strict=True)
+                if not written or change.version - change.base >= CHUNK
+            ]
+        return failures
+
+    async def step(self, consumer: Consumer, *, wait: float, count: int = SESSIONS_AT_ONCE) -> int:
+        """Take what is new in the feeds, project it, acknowledge it. Return how many entries that were."""
+        deliveries = await consumer.take(count=count, wait=wait)
+        await self.finish(consumer, deliveries)
+        return len(deliveries)
+
+    async def finish(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
+        """Project what a consumer was handed, then acknowledge it."""
+        if deliveries:
+            await self.project_or_park({pointer.session_id for d in deliveries for pointer in d.pointers})
+            await consumer.ack(deliveries)
+
+    async def project_or_park(self, session_ids: Iterable[str]) -> None:
+        """Project sessions, leaving out the parked ones and parking those that cannot be folded."""
+        wanted = list(session_ids)
+        parked = await self.views.parked_among(wanted)
+        for failure in await self.project(session_id for session_id in wanted if session_id not in parked):
+            await self.park(failure.session_id, failure.version, str(failure), failure)
+
+    async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
+        """Park a session, and say so in the log file."""
+        trace = "".join(traceback.format_exception(error)) if error else ""
+        await self.views.park(Parked(session_id, version, reason, trace, time.time_ns() // 1_000_000))
+        log.error("Session parked.", action="session_parked", session_id=session_id, version=version, reason=reason)
+
+    async def retry(self, session_id: str) -> Parked | None:
+        """Try a parked session again. Return why it is parked still, None if it is not."""
+        await self.views.unpark(session_id)
+        await self.project_or_park([session_id])
+        return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
+
+    async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | FoldFailed | CorruptLog | None:
+        """Fold what stands after a snapshot; None if nothing does."""
+        if not snapshot.tail:
+            return None
+        try:
+            events = await self.rest_of(snapshot, CHUNK)
+            return fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+        except (FoldFailed, CorruptLog) as failure:
+            return failure
+
+    async def rest_of(self, snapshot: Snapshot[Any], limit: int | None = None) -> Sequence[RecordedEvent]:
+        """Return the events after a snapshot, up to a limit: its tail, and what did not fit into it."""
+        if snapshot.complete:
+            return snapshot.tail
+        left = None if limit is None else max(0, limit - len(snapshot.tail))
+        return snapshot.tail + await self.store.read(
+            snapshot.session_id, after=snapshot.version + len(snapshot.tail), limit=left
+        )

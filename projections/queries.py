@@ -1,0 +1,164 @@
+"""The queries: a view brought up to date by its tail, so that no answer is ever stale."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventstore.errors import InvalidInput
+from eventstore.store import EventStore
+from projections.history import Message
+from projections.projector import GROUP, Projector
+from projections.session import SessionState
+from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
+
+T = TypeVar("T")
+
+PATIENCE = 0.1
+"""Seconds for which a list waits for the workers before it does their work itself."""
+POLL = 0.002
+MISSING: Any = msgspec.UNSET
+
+
+class SessionAt(msgspec.Struct, frozen=True):
+    """A session as it is now."""
+
+    session_id: str
+    version: int
+    state: SessionState
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some sessions of a list, and where the next page begins; ``cursor`` is None on the last page."""
+
+    sessions: list[SessionAt]
+    cursor: str | None
+
+
+class Queries:
+    """Answers from the views, each in one round trip where a worker keeps up."""
+
+    def __init__(self, store: EventStore, views: ViewStore, projector: Projector) -> None:
+        """Take the log, the views, and who brings the views up to date when a tail has grown long."""
+        self._store = store
+        self._views = views
+        self._projector = projector
+
+    async def session(self, session_id: str) -> SessionAt | None:
+        """Return a session as it is now, None if it does not exist."""
+        (snapshot,) = await self._views.read_sessions([session_id])
+        return _session_at(await self._caught_up(snapshot))
+
+    async def history(self, session_id: str, last: int | None = None) -> list[Message]:
+        """Return the newest ``last`` messages (1 or more), oldest first; all if None."""
+        snapshot = await self._views.read_history(session_id, last)
+        change = await self._caught_up(snapshot)
+        messages = change.history.apply(snapshot.value)
+        return messages if last is None else messages[-last:]
+
+    async def context(self, session_id: str, key: str) -> Any:
+        """Return the value of a context key, `MISSING` if it has none."""
+        snapshot = await self._views.read_context(session_id, key)
+        change = await self._caught_up(snapshot)
+        stored: Mapping[str, Any] = dict(zip([key], snapshot.value, strict=False))
+        return change.context.apply(stored).get(key, MISSING)
+
+    async def context_keys(self, session_id: str) -> list[str]:
+        """Return all context keys in alphabetical order."""
+        snapshot = await self._views.read_context_keys(session_id)
+        change = await self._caught_up(snapshot)
+        return sorted(change.context.apply(dict.fromkeys(snapshot.value)))
+
+    async def sessions(
+        self,
+        *,
+        status: str | None = None,
+        user_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return sessions by last activity, newest first.
+
+        What had been appended when it was called is in it.
+
+        Raises:
+            InvalidInput: The cursor is not one that a page gave.
+        """
+        after = _parse_cursor(cursor)
+        await self.catch_up()
+        found: list[SessionAt] = []
+        while limit is None or len(found) < limit:
+            wanted = 1000 if limit is None else limit - len(found)
+            listed = await self._views.listed(status=status, user_id=user_id, after=after, limit=wanted)
+            if not listed:
+                return Page(found, None)
+            after = listed[-1]
+            snapshots = await self._views.read_sessions([place.session_id.decode() for place in listed])
+            for change in await asyncio.gather(*map(self._caught_up, snapshots)):
+                session = _session_at(change)
+                if session and status in (None, session.state.status) and user_id in (None, session.state.user_id):
+                    found.append(session)
+            if len(listed) < wanted:
+                return Page(found, None)
+        return Page(found, _cursor(after))
+
+    async def totals(self) -> Totals:
+        """Return counts over all sessions. What had been appended when it was called is counted."""
+        await self.catch_up()
+        return await self._views.totals()
+
+    async def catch_up(self) -> None:
+        """Make sure that what has been appended by now is projected: wait for the workers a little, then help them."""
+        goal = [progress.end for progress in await self._store.feed.progress(GROUP)]
+
+        async def reached() -> bool:
+            progress = await self._store.feed.progress(GROUP)
+            return all(partition.done >= end for partition, end in zip(progress, goal, strict=True))
+
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while not await reached():
+            if asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(POLL)
+                continue
+            await self._help(reached)
+            return
+
+    async def _help(self, reached: Callable[[], Awaitable[bool]]) -> None:
+        """Work as one more consumer of the workers' group, taking over what others have not finished."""
+        consumer = await self._store.feed.join(GROUP, "reader")
+        try:
+            while not await reached():
+                if not await self._projector.step(consumer, wait=0):
+                    await self._projector.finish(consumer, await consumer.claim(idle=0, count=1000))
+            await consumer.leave()
+        finally:
+            consumer.abandon()
+
+    async def _caught_up(self, snapshot: Snapshot[T]) -> ViewsChange:
+        """Fold a snapshot's tail; if it is long, commit it, so that the next reader has it shorter."""
+        events = await self._projector.rest_of(snapshot)
+        change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+        if not snapshot.complete:
+            await self._projector.project_or_park([snapshot.session_id])
+        return change
+
+
+def _session_at(change: ViewsChange) -> SessionAt | None:
+    return SessionAt(change.session_id, change.version, change.after) if change.version else None
+
+
+def _cursor(after: Listed | None) -> str | None:
+    return f"{after.active_ms}:{after.session_id.decode()}" if after else None
+
+
+def _parse_cursor(cursor: str | None) -> Listed | None:
+    if cursor is None:
+        return None
+    try:
+        active_ms, session_id = cursor.split(":", 1)
+        return Listed(int(active_ms), session_id.encode())
+    except (ValueError, AttributeError, UnicodeEncodeError):
+        raise InvalidInput(f"{cursor!r:.100} is not a cursor: pass the one that the previous page gave.") from None

@@ -1,0 +1,1 @@
+"""The views on Redis. In the projections, only this folder knows Redis."""

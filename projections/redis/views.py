@@ -1,0 +1,244 @@
+"""The views on Redis.
+
+Of a session: ``session@1:`` a hash of version and state, ``history@1:`` a list of messages, ``context@1:`` a hash of
+values. Of a partition: ``sessions@1``, ``sessions@1:status:...`` and ``sessions@1:user:...``, sorted sets by last
+activity; ``totals@1``, ``parked`` and ``attempts``, hashes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from eventstore.ids import check_session_id
+from eventstore.redis.appender import recorded
+from eventstore.redis.link import Argument, Call, Command, Link, Script, checked
+from eventstore.redis.store import RedisStore
+from projections.history import Message
+from projections.session import ACTIVE, SessionState
+from projections.views import GENERATION, TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+
+READ = Script.load("projections.redis", "read.lua")
+COMMIT = Script.load("projections.redis", "commit.lua")
+WORDS = 500
+"""The most words of one command in a commit: Lua unpacks them onto its stack."""
+
+_encode = msgspec.json.Encoder().encode
+_state = msgspec.json.Decoder(SessionState).decode
+_parked = msgspec.json.Decoder(Parked).decode
+_value = msgspec.json.Decoder().decode
+_messages = msgspec.json.Decoder(list[Message]).decode
+
+
+def _named(what: str) -> bytes:
+    return f"{what}@{GENERATION}".encode()
+
+
+SESSION, HISTORY, CONTEXT, SESSIONS, TOTALS = map(_named, ("session", "history", "context", "sessions", "totals"))
+PARKED, ATTEMPTS = b"parked", b"attempts"
+
+
+class RedisViews:
+    """A `projections.views.ViewStore` beside the log on Redis."""
+
+    def __init__(self, store: RedisStore) -> None:
+        """Use the store's connections and keys."""
+        self._links = store.links
+        self._keys = store.keys
+
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
+        """Return the session views."""
+        calls: list[Call] = []
+        for session_id in session_ids:
+            view, log = self._view_and_log(check_session_id(session_id))
+            calls.append(([view, log], [TAIL]))
+        replies = await self._links.evaluate_many(READ, calls)
+        return [_snapshot(i, reply, None) for i, reply in zip(session_ids, replies, strict=True)]
+
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
+        """Return the newest messages."""
+        session_key = check_session_id(session_id)
+        view, log = self._view_and_log(session_key)
+        history = self._keys.of_session(HISTORY, session_key)
+        # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
+        commands: list[Command] = [
+            ("MULTI",),
+            ("EVALSHA", READ.sha, 2, view, log, TAIL),
+            ("LRANGE", history, 0 if last is None else -last, -1),
+            ("EXEC",),
+        ]
+
+        async def read(link: Link) -> Any:
+            replies = (await link.submit(commands))[-1]
+            if isinstance(replies, list) and isinstance(replies[0], NoScriptError):
+                await link.call("SCRIPT", "LOAD", READ.text)
+                replies = (await link.submit(commands))[-1]
+            return checked(checked([replies])[0])
+
+        reply, messages = await self._links.patiently(read)
+        return _snapshot(session_id, reply, _messages(b"[%s]" % b",".join(messages)))
+
+    async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
+        """Return the value of a context key."""
+        reply = await self._read_context(session_id, "HGET", key)
+        return _snapshot(session_id, reply, [] if reply[3] is None else [_value(reply[3])])
+
+    async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
+        """Return all context keys."""
+        reply = await self._read_context(session_id, "HKEYS")
+        return _snapshot(session_id, reply, [key.decode() for key in reply[3]])
+
+    async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
+        """Write changes whose base is current."""
+        if not changes:
+            return []
+        calls = [self._commit_call(change) for change in changes]
+        replies = await self._links.evaluate_many(COMMIT, calls)
+        return [reply == 1 for reply in replies]
+
+    async def listed(
+        self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
+    ) -> list[Listed]:
+        """Return sessions by last activity, newest first."""
+        commands: list[Command] = []
+        for partition in range(self._keys.partitions):
+            index = self._index(partition, status=status, user_id=user_id)
+            newest = "+inf" if after is None else f"({after.active_ms}"
+            commands.append(("ZREVRANGEBYSCORE", index, newest, "-inf", "WITHSCORES", "LIMIT", 0, limit))
+            if after is not None:
+                commands.append(("ZREVRANGEBYSCORE", index, after.active_ms, after.active_ms, "WITHSCORES"))
+        replies = await self._links.pipeline(commands)
+        places = (
+            Listed(int(score), session_key)
+            for reply in replies
+            for session_key, score in zip(reply[::2], reply[1::2], strict=True)
+        )
+        return heapq.nlargest(limit, (place for place in places if after is None or place < after))
+
+    async def totals(self) -> Totals:
+        """Return the counts."""
+        commands: list[Command] = []
+        for partition in range(self._keys.partitions):
+            commands.append(("ZCARD", self._index(partition)))
+            commands.append(("ZCARD", self._index(partition, status=ACTIVE)))
+            commands.append(("HMGET", self._keys.shared(partition, TOTALS), "messages", "context_operations", "events"))
+        replies = await self._links.pipeline(commands)
+        counts = [[int(count or 0) for count in reply] for reply in replies[2::3]]
+        messages, operations, events = map(sum, zip(*counts, strict=True))
+        return Totals(sum(replies[0::3]), sum(replies[1::3]), messages, operations, events)
+
+    async def park(self, parked: Parked) -> None:
+        """Stop bringing a session's views up to date."""
+        key, session_key = self._of_partition(PARKED, parked.session_id)
+        await self._links.call("HSET", key, session_key, _encode(parked))
+
+    async def unpark(self, session_id: str) -> None:
+        """Let a session's views be brought up to date again."""
+        parked, session_key = self._of_partition(PARKED, session_id)
+        attempts, _ = self._of_partition(ATTEMPTS, session_id)
+        commands: list[Command] = [("HDEL", parked, session_key), ("HDEL", attempts, session_key)]
+        await self._links.pipeline(commands)
+
+    async def parked(self) -> list[Parked]:
+        """Return all parked sessions."""
+        commands = [("HVALS", self._keys.shared(p, PARKED)) for p in range(self._keys.partitions)]
+        replies = await self._links.pipeline(commands)
+        return [_parked(value) for reply in replies for value in reply]
+
+    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
+        """Return which of these sessions are parked."""
+        commands = [("HEXISTS", *self._of_partition(PARKED, session_id)) for session_id in session_ids]
+        if not commands:
+            return set()
+        replies = await self._links.pipeline(commands)
+        return {session_id for session_id, parked in zip(session_ids, replies, strict=True) if parked}
+
+    async def count_attempt(self, session_id: str) -> int:
+        """Count an attempt at a session, before the work begins."""
+        key, session_key = self._of_partition(ATTEMPTS, session_id)
+        # Counted once too often, should the connection break, is harmless: it parks a suspect a little earlier.
+        count: int = await self._links.call("HINCRBY", key, session_key, 1)
+        return count
+
+    async def forget_attempts(self, session_id: str) -> None:
+        """Begin counting from 0 again."""
+        key, session_key = self._of_partition(ATTEMPTS, session_id)
+        await self._links.call("HDEL", key, session_key)
+
+    async def _read_context(self, session_id: str, *command: Argument) -> Any:
+        session_key = check_session_id(session_id)
+        keys = [*self._view_and_log(session_key), self._keys.of_session(CONTEXT, session_key)]
+        return await self._links.evaluate(READ, keys, [TAIL, *command])
+
+    def _commit_call(self, change: ViewsChange) -> Call:
+        """Return the commit script's keys and arguments for a change."""
+        session_key = check_session_id(change.session_id)
+        commands = list(self._writes(session_key, change))
+        keys = [self._keys.of_session(SESSION, session_key), *dict.fromkeys(key for _, key, *_ in commands)]
+        arguments: list[Argument] = [change.base]
+        for command in commands:
+            arguments += (len(command), *command)
+        return keys, arguments
+
+    def _writes(self, session_key: bytes, change: ViewsChange) -> Iterable[tuple[Any, ...]]:
+        """Give the commands that write a change; the second word of each is its key."""
+        keys, before, after = self._keys, change.before, change.after
+        partition = keys.partition(session_key)
+        state = _encode(after)
+        yield ("HSET", keys.of_session(SESSION, session_key), "version", change.version, "state", state)
+        history = keys.of_session(HISTORY, session_key)
+        if change.history.cleared:
+            yield ("DEL", history)
+        for words in _in_chunks([_encode(message) for message in change.history.added]):
+            yield ("RPUSH", history, *words)
+        context = keys.of_session(CONTEXT, session_key)
+        values = [word for key, value in change.context.values.items() for word in (key.encode(), _encode(value))]
+        for words in _in_chunks(values):
+            yield ("HSET", context, *words)
+        for words in _in_chunks([key.encode() for key in change.context.deleted]):
+            yield ("HDEL", context, *words)
+        totals = keys.shared(partition, TOTALS)
+        yield ("HINCRBY", totals, "events", change.version - change.base)
+        if after.message_count > before.message_count:
+            yield ("HINCRBY", totals, "messages", after.message_count - before.message_count)
+        if after.context_operations > before.context_operations:
+            yield ("HINCRBY", totals, "context_operations", after.context_operations - before.context_operations)
+        for index in self._indexes(partition, before) - self._indexes(partition, after):
+            yield ("ZREM", index, session_key)
+        for index in self._indexes(partition, after):
+            yield ("ZADD", index, after.active_ms, session_key)
+
+    def _indexes(self, partition: int, state: SessionState) -> set[bytes]:
+        """Return the lists in which a session stands; none if it has no view yet."""
+        if not state.created_ms:
+            return set()
+        indexes = {self._index(partition), self._index(partition, status=state.status)}
+        return indexes if state.user_id is None else indexes | {self._index(partition, user_id=state.user_id)}
+
+    def _index(self, partition: int, *, status: str | None = None, user_id: str | None = None) -> bytes:
+        if user_id is not None:
+            return self._keys.shared(partition, SESSIONS + b":user:" + user_id.encode())
+        if status is not None:
+            return self._keys.shared(partition, SESSIONS + b":status:" + status.encode())
+        return self._keys.shared(partition, SESSIONS)
+
+    def _view_and_log(self, session_key: bytes) -> tuple[bytes, bytes]:
+        keys = self._keys
+        return keys.of_session(SESSION, session_key), keys.log(keys.partition(session_key), session_key)
+
+    def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
+        session_key = check_session_id(session_id)
+        return self._keys.shared(self._keys.partition(session_key), what), session_key
+
+
+def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
+    state = _state(reply[1]) if reply[1] else SessionState()
+    return Snapshot(session_id, int(reply[0]), state, [recorded(session_id, found) for found in reply[2]], value)
+
+
+def _in_chunks(words: list[bytes]) -> Iterable[list[bytes]]:
+    return (words[start : start + WORDS] for start in range(0, len(words), WORDS))

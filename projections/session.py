@@ -1,0 +1,91 @@
+"""The session view: who, since when, in which state, and what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from eventstore.events import (
+    ContextDeleted,
+    ContextSet,
+    MessageAdded,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+)
+from eventstore.store import RecordedEvent
+
+ACTIVE = "active"
+COUNTERS = ("request_count", "error_count", "total_processing_time")
+REPLACEABLE = frozenset({"user_id", "status", "metadata", *COUNTERS})
+"""The fields that ``SessionUpdated.changes`` replaces. Any other key of it goes into the metadata."""
+
+
+class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a session after some version of its log.
+
+    Attributes:
+        created_ms: When the first event was recorded, in Unix milliseconds.
+        active_ms: When the last event was recorded.
+        created: Whether somebody created it on purpose; otherwise it began with whatever came first.
+        total_processing_time: In seconds.
+        message_count: Messages ever added, compacted or cleared ones included.
+        context_operations: Context values ever set or deleted.
+    """
+
+    created_ms: int = 0
+    active_ms: int = 0
+    created: bool = False
+    user_id: str | None = None
+    status: str = ACTIVE
+    request_count: int = 0
+    error_count: int = 0
+    total_processing_time: float = 0.0
+    message_count: int = 0
+    context_operations: int = 0
+    metadata: dict[str, Any] = {}
+
+
+def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
+    """Return the state after some more events.
+
+    A session that nobody created counts each user message as a request, because nobody else counts them. A session that
+    ended stays ended: only another end may change its status.
+    """
+    fields = msgspec.structs.asdict(state)
+    for event in events:
+        fields["created_ms"] = fields["created_ms"] or event.recorded_ms
+        fields["active_ms"] = event.recorded_ms
+        match event.data:
+            case MessageAdded(role=role):
+                fields["message_count"] += 1
+                fields["request_count"] += role == "user" and not fields["created"]
+            case ContextSet() | ContextDeleted():
+                fields["context_operations"] += 1
+            case SessionStarted(user_id=user_id, metadata=metadata) if not fields["created"]:
+                fields["created"] = True
+                fields["user_id"] = user_id if user_id is not None else fields["user_id"]
+                fields["metadata"] = fields["metadata"] | metadata
+            case SessionUpdated() as update:
+                fields["request_count"] += update.requests
+                fields["error_count"] += update.errors
+                fields["total_processing_time"] += update.processing_time
+                _change(fields, update.changes)
+            case SessionEnded(status=status):
+                fields["status"] = status
+    return SessionState(**fields)
+
+
+def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        if name == "metadata":
+            fields["metadata"] = fields["metadata"] | value
+        elif name == "status":
+            if fields["status"] == ACTIVE:
+                fields["status"] = value
+        elif name in REPLACEABLE:
+            fields[name] = value
+        else:
+            fields["metadata"] = fields["metadata"] | {name: value}

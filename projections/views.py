@@ -1,0 +1,191 @@
+"""The views of a session taken together: how events change them, and what stores them.
+
+All views of a session stand at one version and are committed together, so they never contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.store import RecordedEvent
+from projections import context, history, session
+from projections.context import ContextChange
+from projections.history import HistoryChange, Message
+from projections.session import SessionState
+
+T = TypeVar("T")
+
+GENERATION = 1
+"""The version of the folds. It is part of every view's key, so changed folds build new views beside the old."""
+TAIL = 100
+"""How many events past a view a reader gets in the same round trip."""
+
+
+class Snapshot(msgspec.Struct, Generic[T], frozen=True):
+    """A view as it is stored, and the events after it, seen at one moment.
+
+    Attributes:
+        session_id: The session.
+        version: The version to which the views have been folded; 0 if there are none yet.
+        state: The session view at that version.
+        tail: The events after it, `TAIL` at most.
+        value: What was asked for of the other views.
+    """
+
+    session_id: str
+    version: int
+    state: SessionState
+    tail: list[RecordedEvent]
+    value: T
+
+    @property
+    def complete(self) -> bool:
+        """Whether the tail reaches to the end of the log."""
+        return len(self.tail) < TAIL
+
+
+class ViewsChange(msgspec.Struct, frozen=True):
+    """What some events do to a session's views."""
+
+    session_id: str
+    base: int
+    version: int
+    before: SessionState
+    after: SessionState
+    history: HistoryChange
+    context: ContextChange
+
+
+def fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
+    """Return what the events after version ``base`` do to the views.
+
+    Raises:
+        CorruptLog: A version is missing.
+        FoldFailed: A view cannot take one of the events; names its version.
+    """
+    for version, event in enumerate(events, base + 1):
+        if event.version != version:
+            raise CorruptLog(session_id, version, f"the next entry has version {event.version}")
+    try:
+        return _fold(session_id, base, state, events)
+    except Exception as error:
+        raise _failure(session_id, base, state, events) from error
+
+
+def _fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
+    return ViewsChange(
+        session_id=session_id,
+        base=base,
+        version=base + len(events),
+        before=state,
+        after=session.fold(state, events),
+        history=history.fold(HistoryChange(), events),
+        context=context.fold(ContextChange(), events),
+    )
+
+
+def _failure(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> FoldFailed:
+    """Find the event at which the fold fails."""
+    for count, event in enumerate(events, 1):
+        try:
+            _fold(session_id, base, state, events[:count])
+        except Exception as error:  # noqa: BLE001 - whatever a fold raises is what is being looked for
+            return FoldFailed(session_id, event.version, f"{type(error).__name__}: {error}")
+    return FoldFailed(session_id, base + len(events), "it failed once and not again, so the fold is not pure")
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A session whose views are not brought up to date any more until somebody retries it.
+
+    Attributes:
+        session_id: The session.
+        version: The version of the event that could not be folded; 0 if that is not known.
+        reason: What went wrong, in a sentence.
+        traceback: Where it went wrong.
+        parked_ms: When, in Unix milliseconds.
+    """
+
+    session_id: str
+    version: int
+    reason: str
+    traceback: str
+    parked_ms: int
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Counts over all sessions of a namespace, as far as they have been projected."""
+
+    sessions: int = 0
+    active_sessions: int = 0
+    messages: int = 0
+    context_operations: int = 0
+    events: int = 0
+
+
+class Listed(msgspec.Struct, frozen=True, order=True):
+    """A session's place in a list: by last activity, then by id."""
+
+    active_ms: int
+    session_id: bytes
+
+
+class ViewStore(Protocol):
+    """Where views are kept. Every read of a session's views is one round trip and brings the tail along."""
+
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
+        """Return the session views."""
+        ...
+
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
+        """Return the newest ``last`` messages (1 or more) of the history view, oldest first; all if None."""
+        ...
+
+    async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
+        """Return the value of a context key in a list; an empty list if it has none."""
+        ...
+
+    async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
+        """Return all context keys, in no order."""
+        ...
+
+    async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
+        """Write each change if the views still stand at its ``base``; say for each whether it was written."""
+        ...
+
+    async def listed(
+        self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
+    ) -> list[Listed]:
+        """Return sessions by last activity, newest first. With a user id, the status is not looked at."""
+        ...
+
+    async def totals(self) -> Totals:
+        """Return the counts."""
+        ...
+
+    async def park(self, parked: Parked) -> None:
+        """Stop bringing a session's views up to date."""
+        ...
+
+    async def unpark(self, session_id: str) -> None:
+        """Let a session's views be brought up to date again, and forget its failed attempts."""
+        ...
+
+    async def parked(self) -> list[Parked]:
+        """Return all parked sessions."""
+        ...
+
+    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
+        """Return which of these sessions are parked."""
+        ...
+
+    async def count_attempt(self, session_id: str) -> int:
+        """Count, before the work begins, an attempt at a session that may have crashed its worker."""
+        ...
+
+    async def forget_attempts(self, session_id: str) -> None:
+        """Begin counting from 0 again: the session did not crash its worker."""
+        ...

@@ -1,0 +1,84 @@
+"""Fixtures: servers of every kind on this machine, and stores and views on each of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.servers import Server, binaries
+
+from eventstore import EventStore, open_store
+
+SERVERS = binaries()
+BACKENDS = ["memory", *SERVERS]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests on asyncio: redis-py knows no other."""
+    return "asyncio"
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short path, for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="ce"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[Callable[[str], Server]]:
+    """Start each kind of server once, when first asked for; tests take a namespace of their own on it."""
+    started: dict[str, tuple[Server, Path]] = {}
+
+    def get(kind: str) -> Server:
+        if kind not in started:
+            path = Path(tempfile.mkdtemp(prefix="ce"))
+            server = Server(SERVERS[kind], path)
+            server.start()
+            started[kind] = (server, path)
+        return started[kind][0]
+
+    yield get
+    for server, path in started.values():
+        server.stop()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request: pytest.FixtureRequest, shared_servers: Callable[[str], Server]) -> str:
+    """The URL of each kind of store in turn."""
+    return "memory://" if request.param == "memory" else shared_servers(request.param).url
+
+
+@pytest.fixture
+def redis_url(shared_servers: Callable[[str], Server]) -> str:
+    """The URL of one real server."""
+    return shared_servers(next(iter(SERVERS))).url
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[Server]:
+    """A server of the test's own, to kill."""
+    server = Server(next(iter(SERVERS.values())), directory)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+async def store(url: str, namespace: str) -> AsyncIterator[EventStore]:
+    """An empty store of each kind in turn."""
+    async with open_store(url, namespace=namespace) as store:
+        yield store

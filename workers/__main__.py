@@ -1,0 +1,120 @@
+"""``python -m workers``: projection workers in a process of their own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import anyio
+import structlog
+
+from eventstore import ContextEngineError, open_store
+from eventstore.logs import get_logger
+from eventstore.store import DEFAULT_NAMESPACE, EventStore
+from projections import open_views
+from workers.projection import CLAIM_AFTER, ProjectionWorker, default_name
+
+log = get_logger("worker")
+
+DESCRIPTION = """\
+Keep the views of a contextengine namespace up to date: read which sessions changed, fold their new events, commit.
+
+Run as many of these as you like, on as many machines as you like: they share the work, and one that dies is replaced by
+the others. None of them is needed for correct answers (a reader folds what no worker has folded yet); they make reads
+cheap and lists fresh. Log lines are JSON on standard output. SIGTERM or SIGINT: finish what is in hand, then leave.
+"""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workers", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or "redis://localhost:6379",
+        help="redis://, rediss://, unix:// or embedded:///directory (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
+    )
+    parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
+    parser.add_argument("--name", help="this worker's name, unique among its group (default: host and process id)")
+    parser.add_argument(
+        "--claim-after",
+        type=float,
+        default=CLAIM_AFTER,
+        metavar="SECONDS",
+        help="take over what another worker has not finished for so long (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="after SIGTERM, give up unfinished work after so long; others take it over (default: %(default)g)",
+    )
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser.parse_args(arguments)
+
+
+def configure_logging(level: str) -> None:
+    """Write log lines as JSON to standard output."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Run a worker until a signal asks it to leave."""
+    async with open_store(options.url, namespace=options.namespace) as store:
+        await _serve(store, options)
+
+
+async def _serve(store: EventStore, options: argparse.Namespace) -> None:
+    worker = ProjectionWorker(
+        store, open_views(store), name=options.name or default_name(), claim_after=options.claim_after
+    )
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def work() -> None:
+                await worker.run()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(work)
+            async for signum in signals:
+                log.info("Draining.", action="worker_draining", signal=signal.Signals(signum).name)
+                tasks.cancel_scope.deadline = anyio.current_time() + options.drain
+                await worker.stop()
+
+
+def main() -> int:
+    """Run, and return the exit code: 0 after a signal, 1 if the store could not be opened."""
+    options = parse()
+    configure_logging(options.log_level)
+    try:
+        anyio.run(serve, options)
+    except ContextEngineError as error:
+        log.error("Cannot work.", action="worker_failed", error=f"{type(error).__name__}: {error}")  # noqa: TRY400
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
