@@ -50,10 +50,12 @@ class ContextEngine(Sessions, Conversations, Contexts, Monitoring):
         """Keep the settings; nothing is connected before `initialize`.
 
         Raises:
-            InvalidInput: Both a URL and a client were given.
+            InvalidInput: Both a URL and a client were given, or the client is none.
         """
         if url is not None and redis_client is not None:
             raise InvalidInput("Give ContextEngine a URL or a redis_client, not both.")
+        if redis_client is not None and not isinstance(redis_client, Redis):
+            raise InvalidInput(f"redis_client must be a redis.asyncio.Redis, not {type(redis_client).__name__}.")
         self._target = url if redis_client is None else redis_client
         self._fallback = fallback
         self._workers = workers

@@ -24,13 +24,14 @@ from eventstore.events import (
     Event,
     HistoryCleared,
     MessageAdded,
+    RecordedEvent,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
     UnknownEvent,
 )
 from eventstore.opening import open_store
-from eventstore.store import ANY, EXISTS, NO_STREAM, Append, Appended, EventStore, RecordedEvent
+from eventstore.store import ANY, EXISTS, NO_STREAM, Append, Appended, EventStore
 
 __all__ = [
     "ANY",

@@ -15,12 +15,18 @@ from typing import Any, get_args
 import msgspec
 
 from eventstore.errors import CorruptLog, EventTooLarge, InvalidEvent
-from eventstore.events import Event, KnownEvent, UnknownEvent
-from eventstore.store import RecordedEvent
+from eventstore.events import Event, KnownEvent, RecordedEvent, UnknownEvent
 
 DEFAULT_MAX_EVENT_BYTES = 1024 * 1024
 MAX_DEPTH = 100
 """How deep lists and dicts may be nested in an event: far below where a reader deep in its own stack would fail."""
+
+
+class _Tagged(msgspec.Struct):
+    """What every event has, of whatever type."""
+
+    type: str
+
 
 Payload = dict[str, Any]
 Upcaster = Callable[[Payload], Payload]
@@ -28,6 +34,7 @@ Upcaster = Callable[[Payload], Payload]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[str, KnownEvent, dict[str, Any]])
 _loose_decoder = msgspec.json.Decoder(tuple[str, dict[str, Any], dict[str, Any]])
+_type_decoder = msgspec.json.Decoder(tuple[Any, _Tagged, Any])
 _types: dict[str, type[Event]] = {cls.__name__: cls for cls in get_args(KnownEvent)}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
 
@@ -96,8 +103,9 @@ def decode(session_id: str, version: int, recorded_ms: int, entry: bytes) -> Rec
 def _decode_slowly(session_id: str, version: int, recorded_ms: int, entry: bytes) -> RecordedEvent:
     """Decode an entry of an unknown type or an old schema."""
     try:
+        name = _type_decoder.decode(entry)[1].type
         event_id, payload, meta = _loose_decoder.decode(entry)
-        name = payload.pop("type")
+        del payload["type"]
         known = _types.get(name)
         event = UnknownEvent(name, payload) if known is None else _upcast(known, payload, meta.get("schema", 1))
     except (msgspec.MsgspecError, LookupError, TypeError) as exc:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eventstore.store import RecordedEvent
+    from eventstore.events import RecordedEvent
 
 
 class ContextEngineError(Exception):

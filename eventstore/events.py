@@ -1,4 +1,4 @@
-"""What can happen to a session: the event types.
+"""What can happen to a session: the event types, and an event as it stands in the log.
 
 An event is a frozen value named in the past tense. It is stored as JSON, tagged with its type's name. A field may be
 added with a default; any other change raises ``SCHEMA`` and adds an upcaster (see `eventstore.codec`).
@@ -7,6 +7,7 @@ added with a default; any other change raises ``SCHEMA`` and adds an upcaster (s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -84,3 +85,35 @@ class UnknownEvent(msgspec.Struct, frozen=True):
 KnownEvent: TypeAlias = (
     SessionStarted | SessionUpdated | SessionEnded | MessageAdded | HistoryCleared | ContextSet | ContextDeleted
 )
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as it stands in the log.
+
+    Attributes:
+        session_id: The session whose log holds it.
+        version: Its place in the session: 1, 2, 3 ... without gaps.
+        recorded_ms: When the server recorded it, in Unix milliseconds; never before the previous event's.
+        event_id: Its UUIDv7, made by the client that appended it.
+        data: The event, in the present shape of its type.
+        meta: The caller's ``meta``.
+        entry: The bytes in the log.
+    """
+
+    session_id: str
+    version: int
+    recorded_ms: int
+    event_id: str
+    data: Event | UnknownEvent
+    meta: dict[str, Any]
+    entry: bytes
+
+    @property
+    def type(self) -> str:
+        """The name of the event's type."""
+        return self.data.type if isinstance(self.data, UnknownEvent) else type(self.data).__name__
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the server recorded it, as an aware UTC datetime."""
+        return datetime.fromtimestamp(self.recorded_ms / 1000, UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -31,8 +32,9 @@ class Opening:
         check_namespace(namespace)
         if partitions is not None:
             check_partitions(partitions)
-        if not timeout > 0:
-            raise InvalidInput(f"timeout must be a number of seconds above 0, not {timeout!r}.")
+        for name, value in (("timeout", timeout), ("max_event_bytes", max_event_bytes)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InvalidInput(f"{name} must be a number above 0, not {value!r:.100}.")
         self._target = target
         self._namespace = namespace
         self._partitions = partitions

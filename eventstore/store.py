@@ -1,19 +1,16 @@
-"""What an event store is: the values it takes and gives, and the two protocols that every implementation serves.
-
-`EventStore` is for whoever writes and reads sessions. `Feed` is for workers, who need to hear which sessions changed.
-"""
+"""What an event store is: the protocol that every implementation serves, and the values that it takes and gives."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
 from eventstore.errors import ContextEngineError, InvalidInput
-from eventstore.events import Event, UnknownEvent
+from eventstore.events import Event, RecordedEvent
+from eventstore.feed import Feed, Position
 
 DEFAULT_NAMESPACE = "contextengine"
 DEFAULT_PARTITIONS = 16
@@ -34,38 +31,6 @@ NO_STREAM = Expected.NO_STREAM
 EXISTS = Expected.EXISTS
 ExpectedVersion: TypeAlias = Expected | int
 """``ANY``, ``NO_STREAM``, ``EXISTS``, or the number of events that the session must have (0 is NO_STREAM)."""
-
-
-class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as it stands in the log.
-
-    Attributes:
-        session_id: The session whose log holds it.
-        version: Its place in the session: 1, 2, 3 ... without gaps.
-        recorded_ms: When the server recorded it, in Unix milliseconds; never before the previous event's.
-        event_id: Its UUIDv7, made by the client that appended it.
-        data: The event, in the present shape of its type.
-        meta: The caller's ``meta``.
-        entry: The bytes in the log.
-    """
-
-    session_id: str
-    version: int
-    recorded_ms: int
-    event_id: str
-    data: Event | UnknownEvent
-    meta: dict[str, Any]
-    entry: bytes
-
-    @property
-    def type(self) -> str:
-        """The name of the event's type."""
-        return self.data.type if isinstance(self.data, UnknownEvent) else type(self.data).__name__
-
-    @property
-    def recorded_at(self) -> datetime:
-        """When the server recorded it, as an aware UTC datetime."""
-        return datetime.fromtimestamp(self.recorded_ms / 1000, UTC)
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -225,111 +190,6 @@ class EventStore(Protocol):
         ...
 
 
-FeedId: TypeAlias = tuple[int, int]
-"""The place of an entry in a partition's feed."""
-
-Position: TypeAlias = tuple[FeedId, ...]
-"""A place in the feed of every partition."""
-
-
-class Pointer(NamedTuple):
-    """That a session reached a version by an append of so many events."""
-
-    session_id: str
-    version: int
-    events: int
-
-
-class Delivery(msgspec.Struct, frozen=True):
-    """One entry of a partition's feed, handed to one consumer of a group until it is acknowledged.
-
-    Attributes:
-        partition: The partition, 0 to P-1.
-        entry_id: The entry's place in the feed.
-        pointers: The sessions that changed together.
-        attempts: How often it has been handed out, this time included.
-    """
-
-    partition: int
-    entry_id: FeedId
-    pointers: list[Pointer]
-    attempts: int = 1
-
-
-class PartitionProgress(msgspec.Struct, frozen=True):
-    """How far a consumer group has come in one partition's feed.
-
-    Attributes:
-        partition: The partition.
-        end: The feed's last entry.
-        done: Everything up to and including this place has been acknowledged.
-        waiting: Entries not acknowledged yet, handed out or not (of the latter, 1,000 at most are counted).
-    """
-
-    partition: int
-    end: FeedId
-    done: FeedId
-    waiting: int
-
-
-class Consumer(Protocol):
-    """One member of a consumer group. Use one per task."""
-
-    group: str
-    name: str
-
-    async def take(self, *, count: int, wait: float) -> list[Delivery]:
-        """Return new entries, up to ``count`` a partition, waiting up to ``wait`` seconds for the first one."""
-        ...
-
-    async def claim(self, *, idle: float, count: int) -> list[Delivery]:
-        """Take over entries that some consumer got ``idle`` seconds ago or more and did not acknowledge."""
-        ...
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge entries: their work is done."""
-        ...
-
-    async def wake(self) -> None:
-        """End the wait of a `take` that is under way in another task."""
-        ...
-
-    async def beat(self) -> None:
-        """Say that this consumer is alive."""
-        ...
-
-    async def leave(self) -> None:
-        """Forget this consumer, unless it holds something unacknowledged: that is kept for others to claim."""
-        ...
-
-    def abandon(self) -> None:
-        """Let go of the connection at once. What this consumer holds is claimed by others in time."""
-        ...
-
-
-class Feed(Protocol):
-    """Which sessions changed, by partition: what workers consume, as named groups that share the work.
-
-    Every append leaves a pointer here. A group hands each entry to one of its consumers, who acknowledges it when done.
-    """
-
-    async def join(self, group: str, name: str) -> Consumer:
-        """Become a consumer of a group. A new group begins at the feeds' beginning."""
-        ...
-
-    async def progress(self, group: str) -> list[PartitionProgress]:
-        """Return how far the group has come, for each partition. A group that nobody joined has done nothing."""
-        ...
-
-    async def heartbeats(self, group: str) -> dict[str, float]:
-        """Return for each consumer of a group how many seconds ago it last said that it is alive."""
-        ...
-
-    async def trim(self) -> None:
-        """Drop the entries that every group has acknowledged. A feed without groups is kept whole."""
-        ...
-
-
 def check_bounds(after: object, until: object, limit: object) -> None:
     """Refuse bounds of a read that are not whole numbers from 0 (``until`` and ``limit`` may be None).
 
@@ -341,13 +201,3 @@ def check_bounds(after: object, until: object, limit: object) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidInput(f"{name} must be a whole number from 0, not {value!r:.80}.")
-
-
-def check_not_trimmed(trimmed: FeedId, place: FeedId) -> None:
-    """Refuse a place in a feed after which entries have been dropped.
-
-    Raises:
-        InvalidInput: The feed has been trimmed past the place.
-    """
-    if trimmed > place:
-        raise InvalidInput("The feed has been trimmed past this position: read everything with read_all() instead.")

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.events import ContextDeleted, ContextSet
-from eventstore.store import RecordedEvent
+from eventstore.events import ContextDeleted, ContextSet, RecordedEvent
 
 
 class ContextChange(msgspec.Struct, frozen=True):

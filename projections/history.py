@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from eventstore.events import HistoryCleared, MessageAdded
-from eventstore.store import RecordedEvent
+from eventstore.events import HistoryCleared, MessageAdded, RecordedEvent
 
 Message: TypeAlias = dict[str, Any]
 """``role``, ``content``, ``timestamp`` (naive UTC, ISO 8601), ``metadata``, ``version``; and ``name``, ``tool_calls``

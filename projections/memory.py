@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from eventstore.events import RecordedEvent
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
-from eventstore.store import RecordedEvent
 from projections.history import Message
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange

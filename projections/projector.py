@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.events import RecordedEvent
+from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
-from eventstore.store import Consumer, Delivery, EventStore, RecordedEvent
+from eventstore.store import EventStore
 from projections.views import Parked, Snapshot, ViewsChange, ViewStore, fold
 
 log = get_logger("projector")

@@ -11,11 +11,11 @@ from eventstore.events import (
     ContextDeleted,
     ContextSet,
     MessageAdded,
+    RecordedEvent,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
 )
-from eventstore.store import RecordedEvent
 
 ACTIVE = "active"
 COUNTERS = ("request_count", "error_count", "total_processing_time")

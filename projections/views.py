@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed
-from eventstore.store import RecordedEvent
+from eventstore.events import RecordedEvent
 from projections import context, history, session
 from projections.context import ContextChange
 from projections.history import HistoryChange, Message

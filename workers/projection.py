@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import anyio
 
 from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
-from eventstore.store import Consumer, Delivery, EventStore
+from eventstore.store import EventStore
 from projections import GROUP, Projector, ViewStore
 
 log = get_logger("worker")

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from eventstore.store import Delivery, PartitionProgress, Pointer, Position, check_not_trimmed
+from eventstore.feed import Delivery, PartitionProgress, Pointer, Position, check_not_trimmed
 
 
 class Bell:

@@ -13,7 +13,8 @@ from typing import Any, Self
 from eventstore.appending import EncodedAppend, encode_append
 from eventstore.codec import decode
 from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, WrongExpectedVersion
-from eventstore.events import Event
+from eventstore.events import Event, RecordedEvent
+from eventstore.feed import Pointer, Position
 from eventstore.ids import check_session_id
 from eventstore.memory.feed import Bell, MemoryFeed
 from eventstore.partitions import partition_of
@@ -26,10 +27,7 @@ from eventstore.store import (
     Appended,
     Expected,
     ExpectedVersion,
-    Pointer,
-    Position,
     Reading,
-    RecordedEvent,
     check_bounds,
 )
 

@@ -23,10 +23,11 @@ from eventstore.errors import (
     StoreUnavailable,
     WrongExpectedVersion,
 )
+from eventstore.events import RecordedEvent
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost, Script, refusal
 from eventstore.redis.links import Links, Pauses
-from eventstore.store import Appended, Expected, RecordedEvent
+from eventstore.store import Appended, Expected
 
 APPEND = Script.load("eventstore.redis", "append.lua")
 MAX_APPENDS_PER_CALL = 128

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventstore.errors import StoreRefused
+from eventstore.feed import Delivery, FeedId, PartitionProgress, Pointer, Position
 from eventstore.logs import get_logger
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Argument, Call, Command, Link, Script, checked, refusal
 from eventstore.redis.links import Links
-from eventstore.store import Delivery, FeedId, PartitionProgress, Pointer, Position
 
 log = get_logger("feed")
 

@@ -9,26 +9,15 @@ import anyio
 
 from eventstore.appending import EncodedAppend, encode_append
 from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized
-from eventstore.events import Event
+from eventstore.events import Event, RecordedEvent
+from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
 from eventstore.redis.appender import Appender, recorded
 from eventstore.redis.feed import RedisFeed, feed_id, pointers_of
 from eventstore.redis.fitness import check_server, open_namespace
 from eventstore.redis.keys import Keys
 from eventstore.redis.links import Links, PerLoop
-from eventstore.store import (
-    ANY,
-    PAGE,
-    Append,
-    Appended,
-    ExpectedVersion,
-    Pointer,
-    Position,
-    Reading,
-    RecordedEvent,
-    check_bounds,
-    check_not_trimmed,
-)
+from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
 """Seconds for which one subscribing read blocks before it asks again."""

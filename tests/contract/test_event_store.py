@@ -36,6 +36,7 @@ async def texts(store: EventStore, session_id: str, **bounds: int | bool) -> lis
 
 
 class TestAppend:
+    @pytest.mark.guarantee("L1", "L3")
     async def test_versions_are_gapless_from_1(self, store: EventStore) -> None:
         """A session's events are numbered 1, 2, 3 ..., over all appends."""
         first = await store.append("s", [said("a"), said("b")])
@@ -44,6 +45,7 @@ class TestAppend:
         assert [event.version for event in await store.read("s")] == [1, 2, 3]
         assert await store.version("s") == 3
 
+    @pytest.mark.guarantee("L7")
     async def test_an_event_comes_back_as_it_was_given(self, store: EventStore) -> None:
         """Tool calls, null content, nested metadata, meta and odd texts survive unchanged."""
         odd = "".join(map(chr, [0, 1, 0x7F, 0x85, 0x2028, 0xFFFF, 0x1F469, 0x200D, 0x10FFFF]))
@@ -66,6 +68,7 @@ class TestAppend:
         assert [event.event_id for event in await store.read("s")] == appended.event_ids
         assert len(set(appended.event_ids)) == 2
 
+    @pytest.mark.guarantee("L3")
     async def test_time_never_goes_back(self, store: EventStore) -> None:
         """An event is never recorded before the one in front of it."""
         for number in range(20):
@@ -83,6 +86,7 @@ class TestAppend:
         assert await texts(store, session_id) == ["yours"]
         assert await texts(store, "s") == ["mine"]
 
+    @pytest.mark.guarantee("L1", "L3")
     async def test_concurrent_appends_to_one_session_all_count(self, store: EventStore) -> None:
         """500 appends in flight at once: none is lost, none doubled, and each task's own order holds."""
 
@@ -122,6 +126,7 @@ class TestExpectedVersion:
         assert (await store.append("s", said("c"), expected_version=expected)).version == 3
 
     @pytest.mark.parametrize(("expected", "missed"), [(NO_STREAM, ["a", "b"]), (0, ["a", "b"]), (1, ["b"]), (3, [])])
+    @pytest.mark.guarantee("L4", "L8")
     async def test_conflict_carries_what_got_there_first(
         self, store: EventStore, expected: int, missed: list[str]
     ) -> None:
@@ -140,6 +145,7 @@ class TestExpectedVersion:
         assert raised.value.version == 0
         assert await store.version("s") == 0
 
+    @pytest.mark.guarantee("L4")
     async def test_one_of_many_racers_wins(self, store: EventStore) -> None:
         """Of 50 that expect the same version, exactly one appends."""
         results = await asyncio.gather(
@@ -161,6 +167,7 @@ class TestAppendMany:
         assert await texts(store, "a") == ["1", "2", "4"]
         assert await texts(store, "b") == ["first"]
 
+    @pytest.mark.guarantee("L2", "L8")
     async def test_bad_input_in_one_writes_none(self, store: EventStore) -> None:
         """Arguments are checked before anything is sent."""
         with pytest.raises(InvalidInput):
@@ -242,6 +249,7 @@ class TestReadAll:
 
 
 class TestSubscribe:
+    @pytest.mark.guarantee("L9")
     async def test_history_and_then_live_without_gap_or_double(self, store: EventStore) -> None:
         """A subscription begins after a version and goes on with what is appended meanwhile."""
         await store.append("s", [said(str(n)) for n in range(1, 301)])
@@ -309,6 +317,7 @@ class TestBadInput:
         ],
         ids=lambda value: str(value)[:40],
     )
+    @pytest.mark.guarantee("L2", "L7", "L8")
     async def test_what_json_cannot_give_back(self, store: EventStore, event: MessageAdded, named: str) -> None:
         """An event that would come back changed is refused, and the message names the place."""
         with pytest.raises(InvalidEvent, match=named):
@@ -386,6 +395,7 @@ class TestFeed:
                 await asyncio.sleep(0.001)  # no-sleep-ok: the wake may come before the wait begins
         assert await taking == []
 
+    @pytest.mark.guarantee("W1")
     async def test_unfinished_work_can_be_claimed_and_is_counted(self, store: EventStore) -> None:
         """What a consumer did not acknowledge goes to another, with the number of times that it was handed out."""
         await store.append("s", said("a"))

@@ -1,0 +1,314 @@
+"""What every store of views does, beside memory and beside each server alike."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventstore import (
+    ContextDeleted,
+    ContextSet,
+    Event,
+    EventStore,
+    HistoryCleared,
+    InvalidInput,
+    MessageAdded,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+)
+from projections import GROUP, MISSING, Parked, Projector, Queries, SessionState, Totals, ViewStore, fold, open_views
+from projections.views import TAIL
+
+
+@pytest.fixture
+def views(store: EventStore) -> ViewStore:
+    """Return the views beside the store."""
+    return open_views(store)
+
+
+@pytest.fixture
+def projector(store: EventStore, views: ViewStore) -> Projector:
+    """Return a projector."""
+    return Projector(store, views)
+
+
+@pytest.fixture
+def queries(store: EventStore, views: ViewStore, projector: Projector) -> Queries:
+    """Return the queries."""
+    return Queries(store, views, projector)
+
+
+def said(text: str) -> MessageAdded:
+    """Return a message of the user."""
+    return MessageAdded("user", text)
+
+
+LIFE: list[Event] = [
+    SessionStarted("ann", {"source": "web"}),
+    said("one"),
+    ContextSet("a", {"x": [1]}),
+    SessionUpdated(requests=1, processing_time=0.5),
+    MessageAdded("assistant", None, tool_calls=[{"id": "c"}]),
+    MessageAdded("tool", "22 °C", name="weather", tool_call_id="c"),
+    ContextSet("b", None),
+    ContextDeleted("a"),
+    SessionEnded("completed"),
+]
+
+
+async def answers(queries: Queries, session_id: str = "s") -> list[object]:
+    """Return everything that can be asked of a session."""
+    return [
+        await queries.session(session_id),
+        await queries.history(session_id),
+        await queries.context_keys(session_id),
+        [await queries.context(session_id, key) for key in ("a", "b")],
+    ]
+
+
+class TestReads:
+    @pytest.mark.parametrize("projected", range(len(LIFE) + 1))
+    @pytest.mark.guarantee("V1", "V2")
+    async def test_answers_do_not_depend_on_how_far_a_worker_came(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: int
+    ) -> None:
+        """View and tail together give the same answers, wherever the view ends and the tail begins."""
+        for number, event in enumerate(LIFE):
+            if number == projected:
+                await projector.project(["s"])
+            await store.append("s", event)
+        session, history, keys, values = await answers(queries)
+        assert (session.version, session.state.status) == (9, "completed")  # type: ignore[attr-defined]
+        assert [(m["role"], m["content"], m["version"]) for m in history] == [  # type: ignore[attr-defined]
+            ("user", "one", 2),
+            ("assistant", None, 5),
+            ("tool", "22 °C", 6),
+        ]
+        assert history[1]["tool_calls"] == [{"id": "c"}]  # type: ignore[index]
+        assert (history[2]["name"], history[2]["tool_call_id"]) == ("weather", "c")  # type: ignore[index]
+        assert keys == ["b"]
+        assert values == [MISSING, None]
+
+    async def test_an_unknown_session_has_nothing(self, queries: Queries) -> None:
+        """Nothing is answered of a session that does not exist."""
+        assert await answers(queries, "nobody") == [None, [], [], [MISSING, MISSING]]
+
+    @pytest.mark.parametrize("projected", [0, 3, 7])
+    @pytest.mark.parametrize("last", [1, 3, 5, 7, 50, None])
+    @pytest.mark.guarantee("V3")
+    async def test_last_messages_are_the_newest_in_order(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: int, last: int | None
+    ) -> None:
+        """The newest messages come oldest first, across view and tail."""
+        texts = [str(number) for number in range(7)]
+        for number, text in enumerate(texts):
+            await store.append("s", said(text))
+            if number + 1 == projected:
+                await projector.project(["s"])
+        assert [m["content"] for m in await queries.history("s", last)] == (texts if last is None else texts[-last:])
+
+    @pytest.mark.parametrize("projected", [True, False])
+    async def test_a_cleared_history_begins_anew(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: bool
+    ) -> None:
+        """After a clear, only what came later is the current history; the log has everything."""
+        await store.append("s", [said("1"), said("2")])
+        await projector.project(["s"])
+        await store.append("s", [said("3"), HistoryCleared(), said("4")])
+        if projected:
+            await projector.project(["s"])
+        assert [m["content"] for m in await queries.history("s")] == ["4"]
+        session = await queries.session("s")
+        assert session is not None
+        assert session.state.message_count == 4
+
+    async def test_a_reader_that_met_a_long_tail_commits_it(
+        self, store: EventStore, views: ViewStore, queries: Queries
+    ) -> None:
+        """A tail that does not fit a read is folded whole, and the next reader finds it short."""
+        await store.append("s", [said(str(n)) for n in range(TAIL + 50)])
+        assert len(await queries.history("s")) == TAIL + 50
+        (snapshot,) = await views.read_sessions(["s"])
+        assert (snapshot.version, snapshot.tail) == (TAIL + 50, [])
+
+    async def test_a_reader_leaves_a_short_tail_to_the_workers(
+        self, store: EventStore, views: ViewStore, queries: Queries
+    ) -> None:
+        """A read writes nothing where it need not."""
+        await store.append("s", said("1"))
+        await answers(queries)
+        (snapshot,) = await views.read_sessions(["s"])
+        assert (snapshot.version, len(snapshot.tail)) == (0, 1)
+
+    async def test_very_long_sessions(self, store: EventStore, queries: Queries) -> None:
+        """Several thousand events are projected in more than one commit."""
+        for start in range(0, 5000, 1000):
+            await store.append("s", [said(str(n)) for n in range(start, start + 1000)])
+        assert [m["content"] for m in await queries.history("s")] == [str(n) for n in range(5000)]
+        assert [m["content"] for m in await queries.history("s", 2)] == ["4998", "4999"]
+
+    async def test_large_contexts(self, store: EventStore, projector: Projector, queries: Queries) -> None:
+        """Hundreds of keys in one commit."""
+        await store.append("s", [ContextSet(f"k{n}", n) for n in range(800)])
+        await projector.project(["s"])
+        await store.append("s", [ContextDeleted(f"k{n}") for n in range(700)])
+        await projector.project(["s"])
+        assert await queries.context_keys("s") == sorted(f"k{n}" for n in range(700, 800))
+
+
+class TestCommits:
+    @pytest.mark.guarantee("V2")
+    async def test_only_a_current_base_is_committed(self, store: EventStore, views: ViewStore) -> None:
+        """Of two changes folded from the same version, the second does nothing."""
+        await store.append("s", [said("1"), said("2")])
+        (snapshot,) = await views.read_sessions(["s"])
+        first = fold("s", 0, SessionState(), snapshot.tail[:1])
+        both = fold("s", 0, SessionState(), snapshot.tail)
+        assert await views.commit([both, first]) == [True, False]
+        assert await views.commit([both]) == [False]
+        stored = await views.read_history("s", None)
+        assert [m["content"] for m in stored.value] == ["1", "2"]
+        assert (await views.totals()).messages == 2
+
+    @pytest.mark.guarantee("V2")
+    async def test_many_projectors_have_the_effect_of_one(
+        self, store: EventStore, views: ViewStore, projector: Projector
+    ) -> None:
+        """Projectors that race on the same sessions leave views and totals as one alone would."""
+        for number in range(50):
+            await store.append(f"s{number % 5}", [said(str(number)), ContextSet("k", number)])
+        await asyncio.gather(*(projector.project(f"s{n}" for n in range(5)) for _ in range(8)))
+        assert await views.totals() == Totals(5, 5, 50, 50, 100)
+        assert [len((await views.read_history(f"s{n}", None)).value) for n in range(5)] == [10] * 5
+
+    async def test_nothing_to_commit(self, views: ViewStore) -> None:
+        """An empty batch is fine."""
+        assert await views.commit([]) == []
+
+
+class TestLists:
+    async def test_by_last_activity_status_and_user(self, store: EventStore, queries: Queries) -> None:
+        """Lists hold what fits, the last active first, and are right at once without a worker."""
+        for session_id, user in (("a", "ann"), ("b", "bob"), ("c", "ann"), ("d", None)):
+            await store.append(session_id, SessionStarted(user))
+            await asyncio.sleep(0.002)  # no-sleep-ok: the order is by milliseconds
+        await store.append("b", SessionEnded("completed"))
+        await asyncio.sleep(0.002)  # no-sleep-ok: as above
+        await store.append("a", said("hello"))
+
+        async def listed(**choice: str) -> list[str]:
+            return [session.session_id for session in (await queries.sessions(**choice)).sessions]  # type: ignore[arg-type]
+
+        assert await listed() == ["a", "b", "d", "c"]
+        assert await listed(status="active") == ["a", "d", "c"]
+        assert await listed(status="completed") == ["b"]
+        assert await listed(user_id="ann") == ["a", "c"]
+        assert await listed(user_id="bob", status="active") == []
+        assert await listed(status="failed") == []
+
+    @pytest.mark.parametrize("limit", [1, 7, 30, 31])
+    @pytest.mark.guarantee("V4")
+    async def test_pages_cover_the_list_once(self, store: EventStore, queries: Queries, limit: int) -> None:
+        """A walk over pages meets each session once, however many share a millisecond."""
+        await asyncio.gather(*(store.append(f"s{n}", SessionStarted("ann")) for n in range(30)))
+        whole = [s.session_id for s in (await queries.sessions()).sessions]
+        assert sorted(whole) == sorted(f"s{n}" for n in range(30))
+        walked: list[str] = []
+        cursor = None
+        while True:
+            page = await queries.sessions(user_id="ann", status="active", limit=limit, cursor=cursor)
+            assert len(page.sessions) <= limit
+            walked += [s.session_id for s in page.sessions]
+            if (cursor := page.cursor) is None:
+                break
+        assert walked == whole
+
+    @pytest.mark.parametrize("cursor", ["", "x", "1", 5, "a:b", "1:\ud800"])
+    async def test_bad_cursors(self, queries: Queries, cursor: str) -> None:
+        """A cursor is what a page gave."""
+        with pytest.raises(InvalidInput):
+            await queries.sessions(cursor=cursor)
+
+    @pytest.mark.guarantee("V4")
+    async def test_totals_are_right_at_once(self, store: EventStore, queries: Queries) -> None:
+        """Totals count what has been appended, without a worker and after trimming."""
+        for session_id in ("a", "b"):
+            await store.append(session_id, LIFE)
+        await store.append("c", said("x"))
+        assert await queries.totals() == Totals(
+            sessions=3, active_sessions=1, messages=7, context_operations=6, events=19
+        )
+        await store.feed.trim()
+        assert (await queries.totals()).sessions == 3
+
+    @pytest.mark.guarantee("V4")
+    async def test_a_dead_worker_does_not_hold_up_a_list(self, store: EventStore, queries: Queries) -> None:
+        """What a worker took and did not finish is projected by who needs it."""
+        await store.append("a", SessionStarted())
+        dead = await store.feed.join(GROUP, "dead")
+        assert await dead.take(count=10, wait=0)
+        assert [s.session_id for s in (await queries.sessions()).sessions] == ["a"]
+
+
+class TestParking:
+    async def test_a_parked_session_is_left_alone(
+        self, store: EventStore, views: ViewStore, projector: Projector
+    ) -> None:
+        """Workers pass a parked session over until it is retried."""
+        await store.append("s", said("1"))
+        await store.append("t", said("1"))
+        await projector.park("s", 1, "for the test")
+        await projector.project_or_park(["s", "t"])
+        assert [(await views.read_sessions([s]))[0].version for s in ("s", "t")] == [0, 1]
+        assert [(p.session_id, p.version, p.reason) for p in await views.parked()] == [("s", 1, "for the test")]
+        assert await views.parked_among(["s", "t", "u"]) == {"s"}
+        assert await projector.retry("s") is None
+        assert (await views.read_sessions(["s"]))[0].version == 1
+        assert await views.parked() == []
+
+    @pytest.mark.guarantee("W2")
+    async def test_a_fold_that_fails_parks_its_session_only(
+        self, store: EventStore, views: ViewStore, projector: Projector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An event that a fold cannot take parks its session, with version and traceback; the others go on."""
+        from projections import history
+
+        sound = history._message
+
+        def fragile(event: object, data: MessageAdded) -> object:
+            if data.content == "poison":
+                raise ZeroDivisionError("the fold broke")
+            return sound(event, data)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(history, "_message", fragile)
+        await store.append("bad", [said("1"), said("2"), said("poison"), said("4")])
+        await store.append("good", said("1"))
+        consumer = await store.feed.join(GROUP, "c")
+        await projector.step(consumer, wait=0)
+        (parked,) = await views.parked()
+        assert (parked.session_id, parked.version) == ("bad", 3)
+        assert "ZeroDivisionError: the fold broke" in parked.reason
+        assert "Traceback" in parked.traceback
+        assert (await views.read_sessions(["good"]))[0].version == 1
+        assert [p.waiting for p in await store.feed.progress(GROUP) if p.waiting] == []
+        still = await projector.retry("bad")
+        assert still is not None
+        assert still.version == 3
+        monkeypatch.setattr(history, "_message", sound)
+        assert await projector.retry("bad") is None
+        assert (await views.read_sessions(["bad"]))[0].version == 4
+
+    async def test_parked_again_is_one_entry(self, views: ViewStore) -> None:
+        """A session is parked once, with the latest reason."""
+        for reason in ("a", "b"):
+            await views.park(Parked("s", 1, reason, "", 0))
+        assert [parked.reason for parked in await views.parked()] == ["b"]
+
+    async def test_attempts_are_counted_until_forgotten(self, views: ViewStore) -> None:
+        """Attempts add up per session, until the session proves harmless."""
+        assert [await views.count_attempt("s") for _ in range(3)] == [1, 2, 3]
+        assert await views.count_attempt("t") == 1
+        await views.forget_attempts("s")
+        assert await views.count_attempt("s") == 1

@@ -1,0 +1,79 @@
+"""The codec: what an entry looks like, and how old ones are read."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from eventstore import CorruptLog, InvalidEvent, MessageAdded, UnknownEvent, codec
+from eventstore.ids import new_event_id
+
+
+def decode(entry: bytes) -> object:
+    """Decode an entry and return its event."""
+    return codec.decode("s", 1, 1000, entry).data
+
+
+def test_an_entry_is_readable_json() -> None:
+    """An entry is an array of id, tagged event and meta, with defaults left out."""
+    entry = codec.encode("an-id", MessageAdded("user", "hé"), {"actor": "ann"})
+    assert entry.decode() == '["an-id",{"type":"MessageAdded","role":"user","content":"hé"},{"actor":"ann"}]'
+
+
+@pytest.mark.guarantee("L10")
+def test_unknown_types_are_kept() -> None:
+    """An event of a type that is not known yet comes back whole."""
+    assert decode(b'["i",{"type":"Later","x":[1]},{}]') == UnknownEvent("Later", {"x": [1]})
+
+
+@pytest.mark.guarantee("L10")
+def test_unknown_fields_are_passed_over_and_kept_in_the_entry() -> None:
+    """A field that a later version added does not disturb, and stands in the entry still."""
+    entry = b'["i",{"type":"MessageAdded","role":"user","content":"x","later":1},{}]'
+    recorded = codec.decode("s", 1, 1000, entry)
+    assert recorded.data == MessageAdded("user", "x")
+    assert recorded.entry == entry
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [b"", b"no json", b"[]", b'["i",{},{}]', b'["i",{"type":5},{}]', b'["i",{"type":"MessageAdded","role":5},{}]'],
+)
+def test_damage_is_named(entry: bytes) -> None:
+    """An entry that is no event raises CorruptLog with session and version."""
+    with pytest.raises(CorruptLog) as raised:
+        decode(entry)
+    assert (raised.value.session_id, raised.value.version) == ("s", 1)
+
+
+@pytest.mark.guarantee("L10")
+def test_old_shapes_pass_their_upcasters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old payload goes through every upcaster up to the present schema; a newer one asks for an upgrade."""
+    monkeypatch.setattr(codec, "_upcasters", {})
+    monkeypatch.setattr(MessageAdded, "SCHEMA", 3)
+    codec.upcaster("MessageAdded", 1)(lambda old: {"role": old["role"], "text": old["body"]})
+    codec.upcaster("MessageAdded", 2)(lambda old: {"role": old["role"], "content": old["text"]})
+    assert decode(b'["i",{"type":"MessageAdded","role":"user","body":"x"},{}]') == MessageAdded("user", "x")
+    second = b'["i",{"type":"MessageAdded","role":"user","text":"x"},{"schema":2}]'
+    assert decode(second) == MessageAdded("user", "x")
+    entry = codec.encode("i", MessageAdded("user", "x"), None)
+    assert msgspec.json.decode(entry)[2] == {"schema": 3}
+    assert decode(entry) == MessageAdded("user", "x")
+    with pytest.raises(CorruptLog, match="upgrade"):
+        decode(b'["i",{"type":"MessageAdded","role":"user","content":"x"},{"schema":4}]')
+
+
+def test_only_known_events_are_stored() -> None:
+    """What the codec could not read back as itself is not written."""
+    with pytest.raises(InvalidEvent):
+        codec.encode("i", UnknownEvent("Later", {}), None)  # type: ignore[arg-type]
+
+
+def test_event_ids_are_uuid7_and_differ() -> None:
+    """Ids bear version 7 and the RFC's variant, and are unique."""
+    ids = {new_event_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    pattern = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+    assert all(pattern.fullmatch(event_id) for event_id in ids)
