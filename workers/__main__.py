@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import anyio
 import structlog
 
-from eventstore import ContextEngineError, open_store
+from eventstore import ContextEngineError, UnknownStoreUrl, open_store
 from eventstore.logs import get_logger
 from eventstore.store import DEFAULT_NAMESPACE, EventStore
 from projections import open_views
@@ -80,8 +80,19 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
+def refuse_memory(url: str) -> None:
+    """Refuse a store that no other process can see.
+
+    Raises:
+        UnknownStoreUrl: The URL is ``memory://``.
+    """
+    if url.startswith("memory:"):
+        raise UnknownStoreUrl("A worker cannot see another process's memory: use redis:// or embedded:///directory.")
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Run a worker until a signal asks it to leave."""
+    refuse_memory(options.url)
     async with open_store(options.url, namespace=options.namespace) as store:
         await _serve(store, options)
 

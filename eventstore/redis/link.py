@@ -57,7 +57,7 @@ class LinkLost(StoreUnavailable):
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         """Say why, and whether the commands were written to the socket."""
-        super().__init__(f"The connection to Redis was lost: {reason}.")
+        super().__init__(f"The connection to Redis was lost: {reason.rstrip('.')}.")
         self.sent = sent
 
 

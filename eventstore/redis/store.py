@@ -8,7 +8,7 @@ from typing import Any, Self
 import anyio
 
 from eventstore.appending import EncodedAppend, encode_append
-from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized
+from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, StoreUnavailable
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
@@ -16,6 +16,7 @@ from eventstore.redis.appender import Appender, recorded
 from eventstore.redis.feed import RedisFeed, feed_id, pointers_of
 from eventstore.redis.fitness import check_server, open_namespace
 from eventstore.redis.keys import Keys
+from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links, PerLoop
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
@@ -65,9 +66,12 @@ class RedisStore:
         try:
             await check_server(links.shared())
             count = await open_namespace(links.shared(), namespace, partitions)
-        except BaseException:
+        except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
+            if isinstance(error, LinkLost):
+                advice = "Check that it runs, and the URL and credentials."
+                raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error
             raise
         return cls(links, namespace, count, max_event_bytes, on_close)
 
