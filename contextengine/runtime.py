@@ -14,6 +14,8 @@ from workers.projection import ProjectionWorker, default_name
 
 log = get_logger("engine")
 
+DRAIN = 5.0
+
 
 class Runtime:
     """The open parts of one engine."""
@@ -35,8 +37,9 @@ class Runtime:
         return runtime
 
     def keep_working(self) -> None:
-        """Start the worker, or start it again if the event loop that it lived on has gone."""
-        if not self._workers or (self._worker_task is not None and not self._worker_task.get_loop().is_closed()):
+        """Start the worker, or start it again if it was cancelled with others or its event loop has gone."""
+        task = self._worker_task
+        if not self._workers or (task is not None and not task.cancelled() and not task.get_loop().is_closed()):
             return
         name = f"{default_name()}-{id(self):x}"
         self._worker = ProjectionWorker(self.store, self.views, name=name)
@@ -53,12 +56,15 @@ class Runtime:
         return f"{type(error).__name__}: {error}" if error else None
 
     async def close(self) -> None:
-        """Let the worker finish, then close the store."""
+        """Let the worker finish what it has in hand, for `DRAIN` seconds at most, then close the store."""
         task, worker = self._worker_task, self._worker
         if task is not None and worker is not None and not task.done():
             if task.get_loop() is asyncio.get_running_loop():
                 await worker.stop()
-                await asyncio.wait([task])
+                _, unfinished = await asyncio.wait([task], timeout=DRAIN)
+                if unfinished:
+                    task.cancel()
+                    await asyncio.wait([task])
             elif task.get_loop().is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(worker.stop(), task.get_loop()))
         await self.store.aclose()

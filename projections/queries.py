@@ -20,6 +20,8 @@ T = TypeVar("T")
 PATIENCE = 0.1
 """Seconds for which a list waits for the workers before it does their work itself."""
 POLL = 0.002
+ALIVE = 3.0
+"""Seconds since its last sign of life for which a worker is worth waiting for."""
 MISSING: Any = msgspec.UNSET
 
 
@@ -118,13 +120,15 @@ class Queries:
             progress = await self._store.feed.progress(GROUP)
             return all(partition.done >= end for partition, end in zip(progress, goal, strict=True))
 
-        deadline = asyncio.get_running_loop().time() + PATIENCE
-        while not await reached():
-            if asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(POLL)
-                continue
-            await self._help(reached)
+        if await reached():
             return
+        if any(age < ALIVE for age in (await self._store.feed.heartbeats(GROUP)).values()):
+            deadline = asyncio.get_running_loop().time() + PATIENCE
+            while asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(POLL)
+                if await reached():
+                    return
+        await self._help(reached)
 
     async def _help(self, reached: Callable[[], Awaitable[bool]]) -> None:
         """Work as one more consumer of the workers' group, taking over what others have not finished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from eventstore.errors import StoreRefused
 from eventstore.feed import Delivery, FeedId, PartitionProgress, Pointer, Position
 from eventstore.logs import get_logger
 from eventstore.redis.keys import Keys
-from eventstore.redis.link import Argument, Call, Command, Link, Script, checked, refusal
+from eventstore.redis.link import Argument, Call, Command, Link, LinkLost, Script, checked, refusal
 from eventstore.redis.links import Links
 
 log = get_logger("feed")
@@ -175,7 +176,8 @@ class RedisConsumer:
     async def wake(self) -> None:
         """End the wait of a `take` that is under way."""
         if (client_id := self._link.client_id) is not None:
-            await self._links.call("CLIENT", "UNBLOCK", client_id)
+            with contextlib.suppress(LinkLost):  # then the wait has ended, or ends by itself
+                await self._links.shared().call("CLIENT", "UNBLOCK", client_id)
 
     async def beat(self) -> None:
         """Note the server's time as this consumer's sign of life, and forget who has been silent for long."""

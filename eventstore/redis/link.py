@@ -92,7 +92,7 @@ class Link:
         self._work = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self.closed = False
-        """Whether nothing can be sent any more: it was closed, or its event loop is ending."""
+        """Whether it was closed for good."""
         self._client_address: bytes | None = None
         self.client_id: int | None = None
         """The server's id of the present connection, or of the last one."""
@@ -167,9 +167,6 @@ class Link:
             await self._converse(connection)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
-        except asyncio.CancelledError:
-            self.closed = True
-            raise
         finally:
             self._runner = None
             self._fail_all(reason)
