@@ -31,6 +31,7 @@ START_TIMEOUT = 30.0
 POLL = 0.005
 LONGEST_SOCKET_PATH = 100
 FSYNC_POLICIES = ("always", "everysec")
+DEFAULT_FSYNC = "always"
 
 
 def find_server() -> Path:
@@ -70,12 +71,13 @@ class EmbeddedServer:
         self._users = users
 
     @classmethod
-    async def acquire(cls, directory: str | Path, appendfsync: str = "everysec") -> EmbeddedServer:
+    async def acquire(cls, directory: str | Path, appendfsync: str = DEFAULT_FSYNC) -> EmbeddedServer:
         """Join the server of a directory, starting it if nobody has.
 
         Args:
             directory: Made if it does not exist.
-            appendfsync: ``everysec`` or ``always``; counts for the one who starts the server.
+            appendfsync: ``always`` or ``everysec``; counts for the one who starts the server. With ``everysec`` the
+                server may answer up to two seconds before it has written, and a kill then loses what it had answered.
 
         Raises:
             InvalidInput: The policy is unknown, or the directory cannot be made.
@@ -158,18 +160,15 @@ def _ask(path: Path) -> int | str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(START_TIMEOUT)
             client.connect(str(path))
-            client.sendall(b"PING\r\nINFO server\r\n")
-            answer = b""
-            while b"process_id:" not in answer or not answer.endswith(b"\r\n"):
-                if answer.startswith(b"-"):
-                    return "loading"
-                received = client.recv(65536)
-                if not received:
-                    return "absent"
-                answer += received
+            client.sendall(b"INFO\r\n")
+            with client.makefile("rb") as answer:
+                length = answer.readline()
+                info = answer.read(int(length[1:])) if length.startswith(b"$") else b""
     except OSError:
         return "absent"
-    return int(answer.split(b"process_id:")[1].split()[0])
+    if not info:
+        return "loading" if length.startswith(b"-") else "absent"
+    return "loading" if b"\r\nloading:1" in info else int(info.split(b"process_id:")[1].split()[0])
 
 
 async def _start(directory: Path, appendfsync: str) -> int:
@@ -193,13 +192,17 @@ async def _start(directory: Path, appendfsync: str) -> int:
     process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command; it must outlive this process's terminal
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    with anyio.move_on_after(START_TIMEOUT):
-        while process.poll() is None:
-            if isinstance(pid := await anyio.to_thread.run_sync(_ask, path), int):
-                # Nobody may be there to wait for the process when another user stops it.
-                threading.Thread(target=process.wait, name="contextengine-reaper", daemon=True).start()
-                return pid
-            await anyio.sleep(POLL)
+    # Whoever stops it may not be its parent, so somebody has to wait for it here.
+    threading.Thread(target=process.wait, name="contextengine-reaper", daemon=True).start()
+    try:
+        with anyio.move_on_after(START_TIMEOUT):
+            while process.poll() is None:
+                if isinstance(pid := await anyio.to_thread.run_sync(_ask, path), int):
+                    return pid
+                await anyio.sleep(POLL)
+    except BaseException:
+        process.kill()
+        raise
     process.kill()
     raise StoreUnavailable(f"The embedded server did not start; see {directory / 'server.log'}.")
 

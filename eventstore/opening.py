@@ -11,7 +11,7 @@ import anyio
 from redis.asyncio import Redis
 
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
-from eventstore.embedded import EmbeddedServer
+from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import check_namespace, check_partitions
@@ -72,10 +72,10 @@ class Opening:
     async def _open_embedded(self, rest: str) -> EventStore:
         path, _, query = rest.partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        appendfsync = options.pop("appendfsync", "everysec")
+        appendfsync = options.pop("appendfsync", DEFAULT_FSYNC)
         if not path or options:
             raise UnknownStoreUrl(
-                f"{self._target!r} should be embedded:///a/directory, optionally with ?appendfsync=always."
+                f"{self._target!r} should be embedded:///a/directory, optionally with ?appendfsync=everysec."
             )
         server = await EmbeddedServer.acquire(unquote(path), appendfsync)
         try:

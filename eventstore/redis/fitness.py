@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from eventstore.errors import PartitionCountMismatch, ServerUnfit
+from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreUnavailable
 from eventstore.logs import get_logger
 from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.link import Link
+from eventstore.redis.links import Pauses
 from eventstore.store import DEFAULT_PARTITIONS
 
 log = get_logger("redis")
@@ -16,13 +17,23 @@ OLDEST_VERSION = (6, 2)
 _warned: set[str | None] = set()
 
 
-async def check_server(link: Link) -> None:
+async def check_server(link: Link, patience: float) -> None:
     """Refuse a server that would lose events; warn of one that keeps nothing on disk.
+
+    Args:
+        link: The server.
+        patience: Seconds for which to wait for a server that is loading its data.
 
     Raises:
         ServerUnfit: It is older than Redis 6.2, or its ``maxmemory-policy`` evicts keys.
+        StoreUnavailable: It did not finish loading in time.
     """
     info = _parse(await link.call("INFO"))
+    pauses = Pauses(patience)
+    while info.get("loading") == "1":
+        if not await pauses.next():
+            raise StoreUnavailable(f"The server is still loading its data after {patience:g} s. Try again later.")
+        info = _parse(await link.call("INFO"))
     version = info.get("redis_version", "0.0.0")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")

@@ -64,7 +64,7 @@ class RedisStore:
             PartitionCountMismatch: The namespace was made with another count.
         """
         try:
-            await check_server(links.shared())
+            await check_server(links.shared(), links.timeout)
             count = await open_namespace(links.shared(), namespace, partitions)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
