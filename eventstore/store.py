@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
@@ -88,14 +88,14 @@ class EventStore(Protocol):
         """What workers follow."""
         ...
 
-    def append(
+    async def append(
         self,
         session_id: str,
         events: Sequence[Event] | Event,
         *,
         expected_version: ExpectedVersion = ANY,
         meta: Mapping[str, Any] | None = None,
-    ) -> Awaitable[Appended]:
+    ) -> Appended:
         """Append events to a session, all or none, in one round trip.
 
         Args:
@@ -113,7 +113,7 @@ class EventStore(Protocol):
         """
         ...
 
-    def append_many(self, appends: Sequence[Append]) -> Awaitable[list[Appended | ContextEngineError]]:
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go: one result per append, in their order.
 
         Each append is atomic by itself; one that fails has its exception in its place and does not touch the others.
@@ -160,11 +160,11 @@ class EventStore(Protocol):
         """
         ...
 
-    def position(self) -> Awaitable[Position]:
+    async def position(self) -> Position:
         """Return where the feeds stand now, for a later ``read_all(after=...)``."""
         ...
 
-    def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+    def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events after a version, and then each new one as it is appended, without gap or double.
 
         Raises:
@@ -173,11 +173,11 @@ class EventStore(Protocol):
         """
         ...
 
-    def version(self, session_id: str) -> Awaitable[int]:
+    async def version(self, session_id: str) -> int:
         """Return the version of a session: how many events were ever appended. 0 if it does not exist."""
         ...
 
-    def aclose(self) -> Awaitable[None]:
+    async def aclose(self) -> None:
         """Let go of connections, and of an embedded server if this was its last user."""
         ...
 

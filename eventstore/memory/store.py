@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from eventstore.appending import EncodedAppend, encode_append
@@ -120,7 +120,7 @@ class MemoryStore:
         self._check_open()
         return self.feed.ends()
 
-    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events and then follow it. See `EventStore.subscribe`."""
         self._check_open()
         check_session_id(session_id)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -31,6 +32,8 @@ from eventstore.errors import StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
 
 log = get_logger("link")
+
+_CLIENT_INFO = re.compile(rb"id=(\d+) addr=(.*?) (?:laddr|fd)=")  # the address may be a path with spaces
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -192,12 +195,12 @@ class Link:
         read the first try from the old socket's buffer after the look.
         """
         await connection.send_packed_command(_pack([("CLIENT", "INFO")]), check_health=False)
-        info = dict(pair.split(b"=", 1) for pair in (await connection.read_response(disable_decoding=True)).split())
+        info = _CLIENT_INFO.match(await connection.read_response(disable_decoding=True))
         if self.client_id is not None and self._client_address is not None:
             kill = ("CLIENT", "KILL", "ID", self.client_id, "ADDR", self._client_address)
             await connection.send_packed_command(_pack([kill]), check_health=False)
             await connection.read_response(disable_decoding=True)
-        self.client_id, self._client_address = int(info[b"id"]), info[b"addr"]
+        self.client_id, self._client_address = (int(info[1]), info[2]) if info else (None, None)
 
     async def _send(self, connection: AbstractConnection) -> None:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import anyio
@@ -157,7 +157,7 @@ class RedisStore:
         self._check_open()
         return await self.feed.ends()
 
-    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncIterator[RecordedEvent]:
+    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events and then follow it. See `EventStore.subscribe`."""
         self._check_open()
         session_key = check_session_id(session_id)

@@ -70,7 +70,7 @@ async def measure(client: Redis, text: str, prefix: str, sessions: int) -> float
     for number in range(CALLS):
         session = f"{prefix}-{number % sessions}"
         keys = (f"{prefix}-heads", f"{prefix}-feed", f"{prefix}-log-{session}")
-        pipeline.execute_command("EVALSHA", sha, 3, *keys, session, "any", "", 1, ENTRY)
+        pipeline.execute_command("EVALSHA", sha, 3, *keys, session, "any", "", 1, ENTRY)  # type: ignore[no-untyped-call]
     await pipeline.execute()
     stats = await client.info("commandstats")
     return float(stats["cmdstat_evalsha"]["usec_per_call"])

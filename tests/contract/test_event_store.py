@@ -272,12 +272,12 @@ class TestSubscribe:
     async def test_waits_for_a_session_that_does_not_exist_yet(self, store: EventStore) -> None:
         """A subscription may come before the session."""
         subscription = store.subscribe("s")
-        waiting = asyncio.ensure_future(anext(subscription))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(subscription))
         await asyncio.sleep(0)
         await store.append("s", said("a"))
         with anyio.fail_after(20):
             assert (await waiting).version == 1
-        await subscription.aclose()  # type: ignore[attr-defined]
+        await subscription.aclose()
 
 
 class TestBadInput:

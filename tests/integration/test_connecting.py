@@ -61,7 +61,7 @@ class TestTable:
     @pytest.mark.guarantee("S3")
     async def test_embedded_keeps_everything(self, directory: Path) -> None:
         """``embedded://`` starts a server whose data outlives it."""
-        url = f"embedded://{directory}/data"
+        url = f"embedded://{directory}/a path with spaces = odd"
         assert await backend(ContextEngine(url)) == "redis"
         async with ContextEngine(url) as engine:
             assert [m.content for m in await engine.get_conversation_history("s")] == ["x"]

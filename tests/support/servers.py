@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 STARTS_WITHIN = 20.0
 
@@ -54,6 +55,13 @@ class Server:
         self._command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -73,10 +81,21 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def freeze(self) -> None:
+        """Let it hang as a swapping or paused machine does: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Stop it if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+            self.thaw()
             self._process.wait()
 
     def _ask(self) -> bytes:

@@ -33,7 +33,7 @@ def test_the_other_examples_run(redis_url: str, namespace: str) -> None:
     """The tours of the engine and of the log run as they stand."""
     names: dict[str, Callable[[Any], Awaitable[None]]] = {}
     for example in EXAMPLES[1:]:
-        exec(compile(example, "README.md", "exec"), names)  # type: ignore[arg-type] # noqa: S102
+        exec(compile(example, "README.md", "exec"), names)  # noqa: S102
 
     async def run() -> None:
         async with ContextEngine(redis_url, namespace=namespace) as engine:

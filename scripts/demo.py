@@ -1,0 +1,187 @@
+"""Record a few dozen agent conversations, kill the server and the worker, start them again: nothing is missing.
+
+Needs nothing that runs already: it starts a server and a worker in a directory of their own, and takes everything away
+again at the end, after Ctrl-C too. With --dir the data stays, to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+try:
+    import anyio
+    from demonstration import DemoFailed, counted, showing
+    from demonstration.comparing import Kept, read_all, require_recorded, require_unchanged
+    from demonstration.input import EXAMPLES, SESSIONS, BadInput, Conversation, read
+    from demonstration.processes import Pair, running
+    from demonstration.recording import Tally, record_all
+    from rich.console import Console
+
+    from contextengine import ContextEngine, ContextEngineError
+    from eventstore import open_store
+    from eventstore.redis.keys import Keys
+except ImportError as missing:
+    sys.exit(f"The demo is not installed yet ({missing}). Run: make demo")
+
+TALKING = 3.0
+"""Seconds that the longest conversation takes on a terminal, so that there is something to watch."""
+WIDTH = 100
+"""Of the output, where no terminal says how wide it is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Returns:
+        0 if nothing is missing; 1 if something is, or something went wrong; 2 if the input cannot be recorded; 128 and
+        the signal's number after a signal.
+    """
+    options = _options(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH, highlight=False)
+    try:
+        conversations = read(options.input, options.sessions)
+        _require_empty(options.dir)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    return anyio.run(_until_signal, lambda: _demo(out, conversations, options))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FILE.jsonl",
+        default=EXAMPLES,
+        help="your own conversations, one JSON object a line: conversations (session_id, messages), the messages of "
+        "one conversation (role, content), or a chat log (author, content, channel)",
+    )
+    parser.add_argument(
+        "--dir", type=Path, metavar="DIRECTORY", help="keep the data here (default: a temporary directory, deleted)"
+    )
+    parser.add_argument(
+        "--sessions",
+        type=_positive,
+        metavar="N",
+        help="how many conversations to record: the first N of the file, repeated under other ids if it has fewer "
+        f"(default: all of them, and at least {SESSIONS} unless they are long)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def _require_empty(directory: Path | None) -> None:
+    """Refuse a directory that holds something.
+
+    Raises:
+        BadInput: It does, or it is none.
+    """
+    try:
+        if directory and directory.exists() and any(directory.iterdir()):
+            raise BadInput(
+                f"{directory} is not empty: give --dir a new directory, so that nothing of yours is touched."
+            )
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be used: {error.strerror}.") from error
+
+
+async def _until_signal(run: Callable[[], Awaitable[None]]) -> int:
+    """Run until it is done or a signal comes; further signals do not disturb the tidying up."""
+    code, stopped_by = 1, 0
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    with anyio.open_signal_receiver(*signals) as received:
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                nonlocal stopped_by
+                async for signum in received:
+                    stopped_by = signum
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(watch)
+            try:
+                await run()
+                code = 0
+            except* (DemoFailed, ContextEngineError) as errors:
+                print(f"The demo failed: {_first_of(errors)}", file=sys.stderr)
+            except* SystemExit:
+                pass  # rich raises it when nobody reads the output any more
+            tasks.cancel_scope.cancel()
+    if stopped_by:
+        print("\nStopped. Nothing is left running.", file=sys.stderr)
+        return 128 + stopped_by
+    return code
+
+
+def _first_of(errors: BaseExceptionGroup[Exception]) -> Exception:
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _demo(out: Console, conversations: list[Conversation], options: argparse.Namespace) -> None:
+    with _directory(options.dir) as directory:
+        showing.title(out)
+        showing.headline(out, 1, "Start a server and a worker, each in a process of its own")
+        async with running(directory, "worker-1") as pair:
+            showing.started(out, pair)
+            before, log = await _first_life(out, pair, conversations, options.input)
+        showing.headline(out, 5, "Start them again on the same directory, and compare everything")
+        async with running(directory, "worker-2") as pair:
+            showing.started(out, pair)
+            async with ContextEngine(pair.server.url, workers=False) as engine:
+                after = await read_all(engine, [session.session_id for session in await engine.list_sessions()])
+            require_unchanged(before, after)
+            showing.nothing_missing(out, after)
+    showing.headline(out, 6, "What next")
+    showing.what_next(out, log, options.dir, options.input)
+
+
+def _directory(wanted: Path | None) -> AbstractContextManager[str]:
+    """Give a directory for the data: the wanted one, which stays, or a temporary one, which does not."""
+    if wanted is not None:
+        return contextlib.nullcontext(str(wanted.absolute()))
+    return tempfile.TemporaryDirectory(prefix="contextengine-demo-", ignore_cleanup_errors=True)
+
+
+async def _first_life(
+    out: Console, pair: Pair, conversations: list[Conversation], path: Path
+) -> tuple[dict[str, Kept], str]:
+    """Record, read everything back, show one session, kill. Return what there was, and the key of the log shown."""
+    url = pair.server.url
+    async with ContextEngine(url, workers=False) as engine, open_store(url) as store:
+        showing.headline(out, 2, f"Record {counted(len(conversations), 'conversation')} at once")
+        showing.source(out, conversations, path)
+        tally = Tally.of(conversations)
+        with showing.progress(out, tally):
+            await record_all(engine, store, conversations, pair, tally, talking=TALKING if out.is_terminal else 0)
+        kept = await read_all(engine, [conversation.session_id for conversation in conversations])
+        require_recorded(conversations, kept)
+        showing.headline(out, 3, "Read one of them back")
+        shown = showing.most_telling(kept)
+        await showing.session(out, store, shown)
+        showing.headline(out, 4, "Kill both: kill -9, without warning")
+        await pair.kill()
+    showing.killed(out, pair)
+    keys = Keys(store.namespace, store.partitions)
+    return kept, keys.of_session(b"log", shown.session.session_id.encode()).decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

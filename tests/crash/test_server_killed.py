@@ -1,0 +1,329 @@
+"""The server is killed, restarted, robbed of its scripts, or gone for good: nothing acknowledged is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from support.ledger import Ledger
+from support.projected import check_views
+from support.proxy import Proxy
+from support.servers import Server, binaries
+
+from contextengine import ContextEngine
+from eventstore import (
+    Append,
+    AppendOutcomeUnknown,
+    ContextSet,
+    EventStore,
+    MessageAdded,
+    StoreUnavailable,
+    open_store,
+)
+from projections import Projector, Queries, open_views
+
+T = TypeVar("T")
+
+SERVERS = binaries()
+WRITERS = 32
+SHORT = 0.5
+ABOUT = 2 * SHORT + 2.0
+"""The timeout once for the reply and once for the tries after it, and something for a busy machine."""
+FROZEN = pytest.mark.xfail(
+    strict=True,
+    raises=TimeoutError,
+    reason="Link._run has no deadline for the handshake and for CLIENT INFO: a server that accepts connections and "
+    "never answers hangs the second call on a link, and open_store, for ever",
+)
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, directory: Path) -> Iterator[Server]:
+    """A server of each kind in turn, which has every event on disk before it answers."""
+    with Server(SERVERS[request.param], directory, appendfsync="always") as server:
+        yield server
+
+
+@pytest.fixture
+def one_server(directory: Path) -> Iterator[Server]:
+    """A server of the first kind, which has every event on disk before it answers."""
+    with Server(next(iter(SERVERS.values())), directory, appendfsync="always") as server:
+        yield server
+
+
+def said(text: str) -> MessageAdded:
+    """Return a message of the user."""
+    return MessageAdded("user", text)
+
+
+class TestKilledWhileAppending:
+    @pytest.mark.guarantee("L1", "L2", "L3", "L6", "L8")
+    async def test_what_was_acknowledged_is_there_once_and_in_order(self, server: Server) -> None:
+        """32 writers ride over three kills of the server; the log holds what they were told, and nothing else."""
+        ledger = Ledger()
+        chance = random.Random(3)
+        finished = asyncio.Event()
+
+        async def write(store: EventStore, number: int) -> None:
+            writer, version = f"writer-{number}", 0
+            while not finished.is_set():
+                await ledger.append(store, writer, "common", chance.randint(1, 3))
+                appended = await ledger.append(store, writer, writer, chance.randint(1, 3), version)
+                version = appended.version if appended else await self.version(store, writer)
+
+        writers = {f"writer-{number}" for number in range(WRITERS)}
+        async with (
+            open_store(server.url, timeout=20) as one,
+            open_store(server.url, timeout=20) as two,
+            open_store(server.url, timeout=20) as three,
+            open_store(server.url, timeout=0.2) as impatient,
+        ):
+            stores = [one, two, three, impatient]
+            with anyio.fail_after(60):
+                async with asyncio.TaskGroup() as tasks:
+                    for number in range(WRITERS):
+                        tasks.create_task(write(stores[number % 4], number))
+                    for _ in range(3):
+                        await ledger.acknowledges(chance.randint(300, 900))
+                        await asyncio.to_thread(server.kill)
+                        await ledger.fails(WRITERS // 4)
+                        await asyncio.to_thread(server.start)
+                        await ledger.acknowledges_each(writers)
+                    finished.set()
+        async with open_store(server.url) as store:
+            await ledger.check(store)
+
+    @staticmethod
+    async def version(store: EventStore, session_id: str) -> int:
+        """Return a session's version as soon as the server is back."""
+        while True:
+            try:
+                return await store.version(session_id)
+            except StoreUnavailable:
+                continue
+
+    @pytest.mark.guarantee("L8")
+    async def test_an_unknown_outcome_can_be_looked_up(self, one_server: Server, directory: Path) -> None:
+        """An append whose reply was lost with its server may be there, and its ids tell that it is, wholly."""
+        async with Proxy(one_server.path, directory / "p") as proxy, open_store(proxy.url, timeout=SHORT) as store:
+            await store.append("s", said("before"))
+            one_server.freeze()
+            append = asyncio.ensure_future(store.append("s", [said("a"), said("b")]))
+            proxy.lose_reply_if(lambda _reply: True)
+            one_server.thaw()
+            with pytest.raises(AppendOutcomeUnknown) as raised:
+                await append
+        one_server.kill()
+        one_server.start()
+        async with open_store(one_server.url) as store:
+            assert [event.event_id for event in await store.read("s", after=1)] == raised.value.event_ids
+
+    @pytest.mark.guarantee("L8")
+    async def test_an_append_that_the_server_never_read_is_unknown_and_absent(self, one_server: Server) -> None:
+        """An append that died in a socket was sent, so its outcome is unknown; it was not stored."""
+        async with open_store(one_server.url, timeout=SHORT) as store:
+            await store.append("s", said("before"))
+            one_server.freeze()
+            append = asyncio.ensure_future(store.append("s", said("a")))
+            await sent(store)
+            one_server.kill()
+            with pytest.raises(AppendOutcomeUnknown):
+                await append
+            one_server.start()
+            assert await store.version("s") == 1
+            assert (await store.append("s", said("b"), expected_version=1)).version == 2
+
+
+async def sent(store: EventStore) -> None:
+    """Return when what was submitted before stands in the socket: the link writes in the next turns of the loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)  # no-sleep-ok: gives up the turn, and waits for nothing
+
+
+class TestRestarted:
+    @pytest.mark.guarantee("L6", "L9")
+    async def test_an_open_store_goes_on(self, server: Server) -> None:
+        """A store, a view and a subscription that were open when the server restarted go on where they were."""
+        async with open_store(server.url, timeout=20) as store:
+            views = open_views(store)
+            projector = Projector(store, views)
+            queries = Queries(store, views, projector)
+            subscription = store.subscribe("s")
+            for batch in range(3):
+                appended = await store.append("s", [said(f"{batch} {number}") for number in range(120)])
+                assert appended.version == 120 * (batch + 1)
+                assert [(await anext(subscription)).version for _ in range(120)] == [
+                    120 * batch + number for number in range(1, 121)
+                ]
+                assert len(await queries.history("s")) == 120 * (batch + 1)
+                await projector.project(["s"])
+                await asyncio.to_thread(server.stop)
+                await asyncio.to_thread(server.start)
+            await subscription.aclose()
+            await check_views(store)
+
+
+class TestScriptsForgotten:
+    @pytest.mark.guarantee("L1", "V1")
+    async def test_nothing_is_lost_or_refused(self, server: Server) -> None:
+        """SCRIPT FLUSH, again and again between appends, commits and reads, is noticed by nobody."""
+        ledger = Ledger()
+        flushes = 60
+
+        async with open_store(server.url) as store, Redis.from_url(server.url) as raw:
+            views = open_views(store)
+            projector = Projector(store, views)
+            queries = Queries(store, views, projector)
+            finished = asyncio.Event()
+
+            async def write(number: int) -> None:
+                writer, version = f"writer-{number}", 0
+                while not finished.is_set():
+                    await ledger.append(store, writer, "common")
+                    appended = await ledger.append(store, writer, writer, 2, version)
+                    assert appended is not None
+                    version = appended.version
+
+            async def read(session_id: str) -> None:
+                seen = 0
+                while not finished.is_set():
+                    versions = [message["version"] for message in await queries.history(session_id)]
+                    assert versions == list(range(1, len(versions) + 1))
+                    assert len(versions) >= seen
+                    seen = len(versions)
+                    found = await queries.session(session_id)
+                    assert (found.version if found else 0) >= seen
+
+            async def project(session_id: str) -> None:
+                while not finished.is_set():
+                    assert await projector.project([session_id]) == []
+
+            with anyio.fail_after(60):
+                async with asyncio.TaskGroup() as tasks:
+                    for number in range(8):
+                        tasks.create_task(write(number))
+                    for session_id in ("writer-0", "writer-1"):
+                        tasks.create_task(read(session_id))
+                        tasks.create_task(project(session_id))
+                    for _ in range(flushes):
+                        await raw.script_flush()
+                        await ledger.append(store, "pacer", "paces")
+                    finished.set()
+            assert ledger.failures == 0
+            assert await store.version("paces") == flushes
+            await projector.project(["common", "paces", *(f"writer-{number}" for number in range(8))])
+            await check_views(store)
+            await ledger.check(store)
+
+    async def test_each_script_is_loaded_where_it_is_missing(self, server: Server) -> None:
+        """Every operation that runs a script works as the first one after SCRIPT FLUSH."""
+        async with open_store(server.url) as store, Redis.from_url(server.url) as raw:
+            views = open_views(store)
+            projector = Projector(store, views)
+            queries = Queries(store, views, projector)
+            operations: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.append("s", [said("a"), ContextSet("key", "value")]),
+                lambda: queries.history("s"),
+                lambda: queries.session("s"),
+                lambda: queries.context("s", "key"),
+                lambda: queries.context_keys("s"),
+                lambda: projector.project(["s"]),
+                lambda: queries.history("s", 1),
+                lambda: asyncio.gather(*(queries.history("s") for _ in range(16))),
+                store.position,
+                store.feed.trim,
+                lambda: store.feed.progress("g"),
+                queries.totals,
+            ]
+            for operation in operations:
+                await raw.script_flush()
+                await operation()
+            assert [message["content"] for message in await queries.history("s")] == ["a"]
+            assert await queries.context("s", "key") == "value"
+            await check_views(store)
+
+
+class TestGoneForGood:
+    @pytest.fixture(params=[Server.kill, pytest.param(Server.freeze, marks=FROZEN)], ids=["killed", "frozen"])
+    def gone(self, request: pytest.FixtureRequest) -> Callable[[Server], None]:
+        """How the server goes away: it refuses connections, or takes them and never answers."""
+        how: Callable[[Server], None] = request.param
+        return how
+
+    @pytest.mark.guarantee("L8", "S1")
+    async def test_the_log_says_so(self, one_server: Server, gone: Callable[[Server], None]) -> None:
+        """Without its server a store answers each call in about its timeout with an error, and never with nothing."""
+        async with open_store(one_server.url, timeout=SHORT) as store:
+            await store.append("s", said("a"))
+            position = await store.position()
+            gone(one_server)
+            for _ in range(2):
+                await all_unavailable(
+                    store.append("s", said("b")),
+                    store.append("s", said("c"), expected_version=1),
+                    store.read("s"),
+                    store.read("s", backwards=True, limit=1),
+                    store.read("nobody"),
+                    store.version("s"),
+                    store.read_all(),
+                    store.read_all(after=position),
+                    store.position(),
+                    anext(store.subscribe("s")),
+                    store.feed.progress("g"),
+                    store.feed.heartbeats("g"),
+                    store.feed.join("g", "c"),
+                    store.feed.trim(),
+                )
+                many = await about_timely(store.append_many([Append("s", [said("d")]), Append("t", [said("e")])]))
+                assert all(isinstance(result, StoreUnavailable | AppendOutcomeUnknown) for result in many)
+
+    @pytest.mark.guarantee("S1")
+    async def test_the_engine_says_so(self, one_server: Server, gone: Callable[[Server], None]) -> None:
+        """Without its server an engine's calls raise; no read takes "I could not read" for "there is nothing"."""
+        engine = ContextEngine(one_server.url, timeout=SHORT)
+        await engine.initialize()
+        await engine.create_session("s")
+        await engine.add_conversation_message("s", "user", "a")
+        await engine.set_context("s", "key", "value")
+        gone(one_server)
+        for _ in range(2):
+            await all_unavailable(
+                engine.get_session("s"),
+                engine.get_session("nobody"),
+                engine.get_conversation_history("s"),
+                engine.get_conversation_history("nobody"),
+                engine.get_context("s", "key"),
+                engine.list_contexts("s"),
+                engine.list_sessions(),
+                engine.create_session("t"),
+                engine.add_conversation_message("s", "user", "b"),
+                engine.set_context("s", "key", "other"),
+                engine.update_session("s", increment_requests=True),
+                engine.end_session("s"),
+            )
+        health = await about_timely(engine.health_check())
+        assert (health["status"], health["redis_connected"], health["lag"]) == ("unhealthy", False, None)
+        await about_timely(engine.close())
+
+    async def test_opening_says_so(self, one_server: Server, gone: Callable[[Server], None]) -> None:
+        """A store whose server does not answer cannot be opened, and that takes about the timeout."""
+        gone(one_server)
+        await all_unavailable(open_store(one_server.url, timeout=SHORT))
+
+
+async def all_unavailable(*calls: Awaitable[object]) -> None:
+    """Check that every one of these calls raises `StoreUnavailable` or `AppendOutcomeUnknown`, and soon enough."""
+    results = await about_timely(asyncio.gather(*calls, return_exceptions=True))
+    assert [r for r in results if not isinstance(r, StoreUnavailable | AppendOutcomeUnknown)] == []
+
+
+async def about_timely(call: Awaitable[T]) -> T:
+    """Await a call that must not take much longer than the timeout of its store."""
+    async with asyncio.timeout(ABOUT):
+        return await call

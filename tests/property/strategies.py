@@ -1,0 +1,92 @@
+"""Random events and random JSON."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+
+from eventstore import (
+    ContextDeleted,
+    ContextSet,
+    Event,
+    HistoryCleared,
+    MessageAdded,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+)
+from eventstore.events import KnownEvent
+
+SESSIONS = ["a", "{b}:c d", "日本\n語", "'%s' *"]
+USERS = ["ann", "ann:2", "用户"]
+STATUSES = ["active", "completed", "failed", "paused"]
+KEYS = ["k", "é:{} *"]
+
+texts = st.text(max_size=12) | st.sampled_from(
+    ["\0", "\x1b[0m\r\n", "\u2028", "\uffff", "👩‍🚀", "e\u0301", '"\\/', "null"]
+)
+ints = st.integers() | st.sampled_from([2**53 + 1, 2**63, -(2**63) - 1, 2**64])
+huge = st.sampled_from([70, 400, 4000]).map(lambda digits: -(10**digits) + 1)
+floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([-0.0, 5e-324, 1.7e308, 1e16, 1e22, 0.1])
+leaves = st.none() | st.booleans() | ints | floats | texts
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return lists and dicts of something."""
+    return st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4)
+
+
+any_json = st.recursive(leaves | huge, nested, max_leaves=20)
+
+# Events take a little of everything, because drawing them is most of a test's time.
+json = leaves | st.lists(leaves, max_size=2) | st.dictionaries(texts, leaves | st.lists(leaves, max_size=2), max_size=2)
+objects = st.dictionaries(texts, json, max_size=2)
+seconds = st.floats(0, 1e6)
+
+messages = st.builds(
+    MessageAdded,
+    role=st.sampled_from(["user", "user", "assistant", "tool"]) | texts,
+    content=json,
+    metadata=objects,
+    name=st.none() | texts,
+    tool_calls=st.none() | st.lists(json, max_size=2),
+    tool_call_id=st.none() | texts,
+)
+changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.sampled_from(USERS),
+        "status": st.sampled_from(STATUSES),
+        "metadata": objects,
+        "request_count": st.integers(0, 9),
+        "error_count": st.integers(0, 9),
+        "total_processing_time": seconds,
+        # Names that are fields of the view but not of an update are metadata, like any other.
+        "created": json,
+        "created_ms": json,
+        "message_count": json,
+        "plan": json,
+    },
+)
+keys = st.sampled_from(KEYS) | st.sampled_from(KEYS) | texts
+contexts = st.builds(ContextSet, key=keys, value=json)
+OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
+    MessageAdded: messages,
+    HistoryCleared: st.builds(HistoryCleared),
+    ContextSet: contexts,
+    ContextDeleted: st.builds(ContextDeleted, key=keys),
+    SessionStarted: st.builds(SessionStarted, user_id=st.none() | st.sampled_from(USERS), metadata=objects),
+    SessionUpdated: st.builds(
+        SessionUpdated,
+        requests=st.integers(0, 3),
+        errors=st.integers(0, 3),
+        processing_time=seconds,
+        changes=changes,
+    ),
+    SessionEnded: st.builds(SessionEnded, status=st.sampled_from(STATUSES[1:])),
+}
+events = st.one_of(messages, *OF_TYPE.values())
+
+UNKNOWN_TO_US = set(get_args(KnownEvent)) - set(OF_TYPE)
+"""Types of events that the oracle has not been taught."""

@@ -1,0 +1,218 @@
+"""A view that is rebuilt equals the one that grew."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import KEYS, SESSIONS, STATUSES, USERS, events, texts
+from support.model import Oracle, same
+
+from eventstore import Event, EventStore, RecordedEvent, UnknownEvent, open_store
+from eventstore.memory.store import MemoryStore
+from projections import GROUP, Projector, SessionState, ViewsChange, ViewStore, context, fold, history, open_views
+from projections.context import ContextChange
+from projections.history import HistoryChange
+from projections.memory import MemoryViews
+
+SETTINGS = settings(deadline=None, max_examples=200)
+BEGAN_MS = 1_700_000_000_000
+
+unknown = st.builds(UnknownEvent, type=st.just("OfTheFuture"), fields=st.just({"role": "user"}))
+logs = st.lists(events | unknown, max_size=3) | st.lists(events | unknown, min_size=8, max_size=40)
+cuts = st.lists(st.integers(0, 40), max_size=8)
+
+
+def recorded(log: Sequence[Event | UnknownEvent]) -> list[RecordedEvent]:
+    """Return events as they stand in a log."""
+    return [
+        RecordedEvent("s", version, BEGAN_MS + version * 7, str(version), event, {}, b"")
+        for version, event in enumerate(log, 1)
+    ]
+
+
+def chunks(log: Sequence[RecordedEvent], at: Sequence[int]) -> list[Sequence[RecordedEvent]]:
+    """Cut a log into pieces, of which some may be empty."""
+    places = [0, *sorted(min(place, len(log)) for place in at), len(log)]
+    return [log[start:end] for start, end in itertools.pairwise(places)]
+
+
+def stored(state: SessionState) -> SessionState:
+    """Return a state as it comes back from where it is kept."""
+    return msgspec.json.decode(msgspec.json.encode(state), type=SessionState)
+
+
+@pytest.mark.guarantee("V2")
+class TestFolds:
+    @SETTINGS
+    @given(log=logs, at=cuts)
+    def test_a_log_can_be_folded_in_any_pieces(self, log: list[Event | UnknownEvent], at: list[int]) -> None:
+        """Views that take a log piece by piece are those that take it at once, and what the oracle says."""
+        whole = recorded(log)
+        messages: list[dict[str, Any]] = []
+        values: dict[str, Any] = {}
+        state, version = SessionState(), 0
+        for chunk in chunks(whole, at):
+            change = fold("s", version, state, chunk)
+            assert (change.base, change.before) == (version, state)
+            messages = change.history.apply(messages)
+            values = change.context.apply(values)
+            state, version = stored(change.after), change.version
+        at_once = fold("s", 0, SessionState(), whole)
+        assert (version, state) == (at_once.version, at_once.after)
+        assert same(msgspec.structs.asdict(state), msgspec.structs.asdict(at_once.after))
+        assert same(messages, at_once.history.apply([]))
+        assert same(values, at_once.context.apply({}))
+        oracle = Oracle()
+        oracle.append("s", log)
+        assert same([{k: v for k, v in m.items() if k != "timestamp"} for m in messages], oracle.history("s"))
+        assert same(values, oracle.context("s"))
+        fields = {k: v for k, v in msgspec.structs.asdict(state).items() if not k.endswith("_ms")}
+        assert not log or same(fields, oracle.session("s"))
+
+    @SETTINGS
+    @given(log=logs, at=cuts, messages=st.lists(st.fixed_dictionaries({"role": texts}), max_size=3))
+    def test_changes_of_a_history_add_up(
+        self, log: list[Event | UnknownEvent], at: list[int], messages: list[dict[str, Any]]
+    ) -> None:
+        """A change that grew piece by piece does to any history what its pieces do one after another."""
+        grown, one_by_one = HistoryChange(), messages
+        for chunk in chunks(recorded(log), at):
+            grown = history.fold(grown, chunk)
+            one_by_one = history.fold(HistoryChange(), chunk).apply(one_by_one)
+        assert grown == history.fold(HistoryChange(), recorded(log))
+        assert same(grown.apply(messages), one_by_one)
+
+    @SETTINGS
+    @given(log=logs, at=cuts, values=st.dictionaries(st.sampled_from(KEYS), st.integers()))
+    def test_changes_of_a_context_add_up(
+        self, log: list[Event | UnknownEvent], at: list[int], values: dict[str, Any]
+    ) -> None:
+        """A change that grew piece by piece does to any context what its pieces do one after another."""
+        grown, one_by_one = ContextChange(), values
+        for chunk in chunks(recorded(log), at):
+            grown = context.fold(grown, chunk)
+            one_by_one = context.fold(ContextChange(), chunk).apply(one_by_one)
+        assert grown == context.fold(ContextChange(), recorded(log))
+        assert same(grown.apply(values), one_by_one)
+
+    @SETTINGS
+    @given(log=logs, values=st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(), max_size=1)))
+    def test_folds_leave_alone_what_they_are_given(
+        self, log: list[Event | UnknownEvent], values: dict[str, Any]
+    ) -> None:
+        """A fold changes neither the events nor the state, and a change does not change what it is applied to."""
+        whole, state = recorded(log), SessionState(metadata={"kept": [1]})
+        messages = [{"role": "user"}]
+        before = msgspec.json.encode([whole, state, values, messages])
+        change: ViewsChange = fold("s", 0, state, whole)
+        change.history.apply(messages)
+        change.context.apply(values)
+        assert msgspec.json.encode([whole, state, values, messages]) == before
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(SESSIONS), st.lists(events, min_size=1, max_size=6)),
+        st.integers(1, 4).map(lambda count: ("step", count)),
+        st.sampled_from(SESSIONS).map(lambda session_id: ("project", session_id)),
+    ),
+    min_size=4,
+    max_size=25,
+)
+
+
+async def grow(store: EventStore, views: ViewStore, story: Sequence[tuple[str, Any]]) -> None:
+    """Append, with a worker that now and then does some of its work, and all that is left at the end."""
+    projector = Projector(store, views)
+    consumer = await store.feed.join(GROUP, "worker")
+    for what, argument in story:
+        if what == "step":
+            await projector.step(consumer, wait=0, count=argument)
+        elif what == "project":
+            await projector.project([argument])
+        else:
+            await store.append(what, argument)
+    while await projector.step(consumer, wait=0):
+        pass
+    consumer.abandon()
+
+
+async def rebuild(store: EventStore, views: ViewStore) -> None:
+    """Build views from the log alone."""
+    await Projector(store, views).project({event.session_id async for event in store.read_all()})
+
+
+async def everything(views: ViewStore) -> dict[str, Any]:
+    """Return all that views hold."""
+    found: dict[str, Any] = {"totals": await views.totals()}
+    for status in (None, *STATUSES):
+        found[f"in {status}"] = await views.listed(status=status, user_id=None, after=None, limit=100)
+    for user_id in USERS:
+        found[f"of {user_id}"] = await views.listed(status=None, user_id=user_id, after=None, limit=100)
+    for session_id in SESSIONS:
+        (snapshot,) = await views.read_sessions([session_id])
+        assert snapshot.tail == []
+        keys = sorted((await views.read_context_keys(session_id)).value)
+        found[session_id] = [
+            snapshot.version,
+            msgspec.structs.asdict(snapshot.state),
+            (await views.read_history(session_id, None)).value,
+            {key: (await views.read_context(session_id, key)).value for key in keys},
+        ]
+    return found
+
+
+def assert_same(grown: dict[str, Any], rebuilt: dict[str, Any]) -> None:
+    """Compare all that two stores of views hold."""
+    assert grown == rebuilt
+    for session_id in SESSIONS:
+        assert same(grown[session_id], rebuilt[session_id])
+
+
+@pytest.mark.guarantee("V2")
+class TestViews:
+    @settings(SETTINGS, max_examples=60)
+    @given(story=steps)
+    def test_rebuilt_in_memory(self, story: list[tuple[str, Any]]) -> None:
+        """Views that grew with the log equal fresh ones that are built from it at once."""
+
+        async def compare() -> None:
+            async with open_store("memory://", partitions=2) as store:
+                assert isinstance(store, MemoryStore)
+                await grow(store, grown := open_views(store), story)
+                await rebuild(store, rebuilt := MemoryViews(store))
+                assert_same(await everything(grown), await everything(rebuilt))
+
+        asyncio.run(compare())
+
+    def test_rebuilt_on_a_server(self, redis_url: str) -> None:
+        """Views of another generation, built at once from the log, equal those that grew with it."""
+
+        async def compare(story: list[tuple[str, Any]]) -> None:
+            async with open_store(redis_url, namespace=uuid.uuid4().hex, partitions=2) as store:
+                views = open_views(store)
+                await grow(store, views, story)
+                grown = await everything(views)
+                with pytest.MonkeyPatch.context() as patch:
+                    for name in ("SESSION", "HISTORY", "CONTEXT", "SESSIONS", "TOTALS"):
+                        patch.setattr(f"projections.redis.views.{name}", f"{name.lower()}@other".encode())
+                    await rebuild(store, views)
+                    assert_same(grown, await everything(views))
+                assert_same(grown, await everything(views))
+
+        with asyncio.Runner() as runner:
+
+            @settings(SETTINGS, max_examples=25)
+            @given(story=steps)
+            def check(story: list[tuple[str, Any]]) -> None:
+                runner.run(compare(story))
+
+            check()

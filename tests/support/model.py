@@ -1,0 +1,200 @@
+"""An oracle: what sessions must look like, told a second time from the documentation, in the plainest way.
+
+It keeps every event of every session in a list and answers each question by looking through the whole list. It shares
+nothing with the projections but the types of the events, so that the two can only agree by both being right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from eventstore import (
+    ANY,
+    EXISTS,
+    NO_STREAM,
+    ContextDeleted,
+    ContextSet,
+    Event,
+    HistoryCleared,
+    MessageAdded,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+    UnknownEvent,
+)
+from eventstore.store import ExpectedVersion
+
+Logged: TypeAlias = Event | UnknownEvent
+
+CONFLICTING_EVENTS = 100
+"""The most events that a conflict carries."""
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal and of equal types: ``1``, ``1.0`` and ``True`` all differ."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return repr(one) == repr(other) if isinstance(one, float) else bool(one == other)
+
+
+class Oracle:
+    """Every event of every session, and what they add up to."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, list[Logged]] = {}
+
+    def version(self, session_id: str) -> int:
+        """Return how many events a session has."""
+        return len(self.logs.get(session_id, []))
+
+    def accepts(self, session_id: str, expected: ExpectedVersion) -> bool:
+        """Return whether an append that expects this may happen."""
+        version = self.version(session_id)
+        names = {ANY: True, NO_STREAM: version == 0, EXISTS: version > 0}
+        return expected == version if isinstance(expected, int) else names[expected]
+
+    def missed(self, session_id: str, expected: ExpectedVersion) -> list[Logged]:
+        """Return the events of which an append that expects this does not know."""
+        known = expected if isinstance(expected, int) else 0
+        return self.logs.get(session_id, [])[known:][:CONFLICTING_EVENTS]
+
+    def append(self, session_id: str, events: Sequence[Logged]) -> int:
+        """Add events to a session and return its version."""
+        self.logs.setdefault(session_id, []).extend(events)
+        return self.version(session_id)
+
+    def events(self, session_id: str, at: int | None = None) -> list[Logged]:
+        """Return a session's events, up to a version if one is given."""
+        return self.logs.get(session_id, [])[:at]
+
+    def history(self, session_id: str, at: int | None = None) -> list[dict[str, Any]]:
+        """Return the messages since the history was last cleared, without their timestamps."""
+        events = self.events(session_id, at)
+        cleared = max((v for v, event in enumerate(events, 1) if isinstance(event, HistoryCleared)), default=0)
+        return [
+            _message(version, event)
+            for version, event in enumerate(events, 1)
+            if version > cleared and isinstance(event, MessageAdded)
+        ]
+
+    def context(self, session_id: str, at: int | None = None) -> dict[str, Any]:
+        """Return the context: of each key, the value that it was last set to, unless it was deleted later."""
+        touched = [e for e in self.events(session_id, at) if isinstance(e, ContextSet | ContextDeleted)]
+        last = {event.key: event for event in touched}
+        return {key: event.value for key, event in last.items() if isinstance(event, ContextSet)}
+
+    def session(self, session_id: str, at: int | None = None) -> dict[str, Any] | None:
+        """Return a session's fields, None if it does not exist."""
+        events = self.events(session_id, at)
+        if not events:
+            return None
+        return {
+            "created": any(isinstance(event, SessionStarted) for event in events),
+            "user_id": _user_id(events),
+            "status": _status(events),
+            "request_count": _counted(events, "request_count", _requests(events), 0),
+            "error_count": _counted(events, "error_count", _each(events, "errors"), 0),
+            "total_processing_time": _counted(events, "total_processing_time", _each(events, "processing_time"), 0.0),
+            "metadata": _metadata(events),
+            "message_count": sum(isinstance(event, MessageAdded) for event in events),
+            "context_operations": sum(isinstance(event, ContextSet | ContextDeleted) for event in events),
+        }
+
+    def listed(self, *, status: str | None = None, user_id: str | None = None) -> set[str]:
+        """Return the sessions in a status, of a user, or both."""
+        sessions = {session_id: self.session(session_id) or {} for session_id, log in self.logs.items() if log}
+        return {
+            session_id
+            for session_id, session in sessions.items()
+            if status in (None, session["status"]) and user_id in (None, session["user_id"])
+        }
+
+    def totals(self) -> dict[str, int]:
+        """Return the counts over all sessions."""
+        sessions = [self.session(session_id) or {} for session_id, log in self.logs.items() if log]
+        return {
+            "sessions": len(sessions),
+            "active_sessions": len(self.listed(status="active")),
+            "messages": sum(session["message_count"] for session in sessions),
+            "context_operations": sum(session["context_operations"] for session in sessions),
+            "events": sum(map(len, self.logs.values())),
+        }
+
+
+def _message(version: int, event: MessageAdded) -> dict[str, Any]:
+    always = {"role": event.role, "content": event.content, "metadata": event.metadata, "version": version}
+    optional = {"name": event.name, "tool_calls": event.tool_calls, "tool_call_id": event.tool_call_id}
+    return always | {name: value for name, value in optional.items() if value is not None}
+
+
+def _start(events: Sequence[Logged]) -> int:
+    """Return the place of the event by which the session was created; the number of events if it was not."""
+    return next((i for i, event in enumerate(events) if isinstance(event, SessionStarted)), len(events))
+
+
+def _changes(event: Logged) -> Mapping[str, Any]:
+    return event.changes if isinstance(event, SessionUpdated) else {}
+
+
+def _user_id(events: Sequence[Logged]) -> str | None:
+    """Return the user that was named last; only the first start counts, and one without a user leaves it as it was."""
+    named = [_changes(event).get("user_id") for event in events]
+    start = _start(events)
+    if start < len(events):
+        created = events[start]
+        assert isinstance(created, SessionStarted)
+        named[start] = created.user_id
+    return next((user_id for user_id in reversed(named) if user_id is not None), None)
+
+
+def _status(events: Sequence[Logged]) -> str:
+    """Return how it ended last; otherwise the first status that it was updated to; otherwise ``active``."""
+    ends = [event.status for event in events if isinstance(event, SessionEnded)]
+    if ends:
+        return ends[-1]
+    updates = [_changes(event).get("status", "active") for event in events]
+    return next((status for status in updates if status != "active"), "active")
+
+
+def _requests(events: Sequence[Logged]) -> list[int]:
+    """Return how many requests each event counts: a user's message is one, until somebody creates the session."""
+    start = _start(events)
+    return [
+        event.requests
+        if isinstance(event, SessionUpdated)
+        else int(isinstance(event, MessageAdded) and event.role == "user" and i < start)
+        for i, event in enumerate(events)
+    ]
+
+
+def _each(events: Sequence[Logged], field: str) -> list[Any]:
+    return [getattr(event, field) if isinstance(event, SessionUpdated) else 0 for event in events]
+
+
+def _counted(events: Sequence[Logged], counter: str, amounts: Sequence[Any], zero: float) -> Any:
+    """Return what a counter was last replaced by, and what has been counted since."""
+    replaced = [i for i, event in enumerate(events) if counter in _changes(event)]
+    value = _changes(events[replaced[-1]])[counter] if replaced else zero
+    for amount in amounts[replaced[-1] + 1 :] if replaced else amounts:
+        value += amount
+    return value
+
+
+def _metadata(events: Sequence[Logged]) -> dict[str, Any]:
+    """Return all metadata, merged key by key; an update's unknown keys are metadata too."""
+    fields = {"user_id", "status", "request_count", "error_count", "total_processing_time", "metadata"}
+    merged: dict[str, Any] = {}
+    for i, event in enumerate(events):
+        if isinstance(event, SessionStarted) and i == _start(events):
+            merged |= event.metadata
+        for name, value in _changes(event).items():
+            if name == "metadata":
+                merged |= value
+            elif name not in fields:
+                merged[name] = value
+    return merged

@@ -1,0 +1,57 @@
+"""What is to be said of views, once their workers are done."""
+
+from __future__ import annotations
+
+from eventstore import EventStore
+from eventstore.events import RecordedEvent
+from projections import GROUP, SessionState, Totals, context, history, open_views, session
+from projections.context import ContextChange
+from projections.history import HistoryChange
+from projections.session import ACTIVE
+from projections.views import Listed
+from support.waiting import until
+
+
+async def waiting(store: EventStore) -> int:
+    """Return how many entries of the feeds the workers have not acknowledged."""
+    return sum(partition.waiting for partition in await store.feed.progress(GROUP))
+
+
+async def projected(store: EventStore) -> None:
+    """Wait until the workers have acknowledged everything."""
+
+    async def nothing_waits() -> bool:
+        return await waiting(store) == 0
+
+    await until(nothing_waits)
+
+
+async def check_views(store: EventStore, *, but: frozenset[str] = frozenset()) -> None:
+    """Hold all views, as they are stored, against one fold of the whole log; those of some sessions excepted."""
+    views = open_views(store)
+    logs: dict[str, list[RecordedEvent]] = {}
+    async for event in store.read_all():
+        if event.session_id not in but:
+            logs.setdefault(event.session_id, []).append(event)
+    states: dict[str, SessionState] = {}
+    for session_id, log in logs.items():
+        stored = await views.read_history(session_id, None)
+        assert (stored.version, stored.tail) == (len(log), []), f"{session_id} is not fully projected"
+        states[session_id] = session.fold(SessionState(), log)
+        assert stored.state == states[session_id]
+        assert stored.value == history.fold(HistoryChange(), log).apply([])
+        values = context.fold(ContextChange(), log).apply({})
+        assert set((await views.read_context_keys(session_id)).value) == set(values)
+        for key, value in values.items():
+            assert (await views.read_context(session_id, key)).value == [value]
+    if but:
+        return
+    assert await views.totals() == Totals(
+        sessions=len(logs),
+        active_sessions=sum(state.status == ACTIVE for state in states.values()),
+        messages=sum(state.message_count for state in states.values()),
+        context_operations=sum(state.context_operations for state in states.values()),
+        events=sum(map(len, logs.values())),
+    )
+    listed = await views.listed(status=None, user_id=None, after=None, limit=len(logs) + 1)
+    assert listed == sorted((Listed(states[name].active_ms, name.encode()) for name in logs), reverse=True)
