@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from eventstore.errors import InvalidInput
+from eventstore.store import check_number
+
+LONGEST = 1e12
+"""Seconds: some 30,000 years. Sums of such stay finite."""
 
 
 def limit_of(limit: object, name: str = "limit") -> int | None:
@@ -13,11 +17,18 @@ def limit_of(limit: object, name: str = "limit") -> int | None:
     Raises:
         InvalidInput: It is neither None nor a whole number from 0.
     """
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise InvalidInput(f"{name} must be a whole number from 0 (0 or None for all), not {limit!r:.80}.")
-    return limit or None
+    return None if limit is None else check_number(name, limit) or None
+
+
+def seconds_of(value: object, name: str) -> float:
+    """Return a duration.
+
+    Raises:
+        InvalidInput: It is not a number from 0 to `LONGEST`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST:
+        raise InvalidInput(f"{name} must be a number of seconds from 0 to {LONGEST:g}.")
+    return float(value)
 
 
 def dict_of(value: object, name: str) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Conversations(Open):
         Raises:
             InvalidInput: A message cannot be accepted. None was added.
         """
+        if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+            raise InvalidInput(f"messages must be a list of dicts, not {type(messages).__name__}.")
         await self._here().store.append(session_id, [_message(message) for message in messages])
         return True
 

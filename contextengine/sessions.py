@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from contextengine.arguments import dict_of, limit_of, text_of
+from contextengine.arguments import dict_of, limit_of, seconds_of, text_of
 from contextengine.runtime import Open
 from contextengine.values import Session, SessionPage
 from eventstore import (
@@ -22,6 +21,7 @@ from eventstore import (
     WrongExpectedVersion,
 )
 from eventstore.ids import check_name
+from eventstore.store import check_number
 from projections.session import ACTIVE, COUNTERS
 
 FIXED = frozenset({"session_id", "created_at", "last_activity", "message_count", "version"})
@@ -85,13 +85,10 @@ class Sessions(Open):
             UnknownSession: The session does not exist.
             InvalidInput: An argument cannot be accepted, or a field cannot be replaced.
         """
-        seconds = add_processing_time
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise InvalidInput(f"add_processing_time must be seconds, 0 or more, not {seconds!r:.80}.")
         updated = SessionUpdated(
             requests=int(_flag(increment_requests, "increment_requests")),
             errors=int(_flag(mark_error, "mark_error")),
-            processing_time=float(seconds),
+            processing_time=seconds_of(add_processing_time, "add_processing_time"),
             changes=_checked_changes(dict_of(updates, "updates")),
         )
         await self._append_existing(session_id, updated)
@@ -170,10 +167,8 @@ def _checked_changes(changes: dict[str, Any]) -> dict[str, Any]:
             dict_of(value, "updates['metadata']")
         elif name in {"user_id", "status"}:
             check_name(value, name.replace("_", " "))
-        elif name in COUNTERS and (
-            isinstance(value, bool)
-            or not isinstance(value, int | float if name == "total_processing_time" else int)
-            or not 0 <= value < math.inf
-        ):
-            raise InvalidInput(f"updates[{name!r}] must be a number from 0, not {value!r:.80}.")
+        elif name == "total_processing_time":
+            seconds_of(value, f"updates[{name!r}]")
+        elif name in COUNTERS:
+            check_number(f"updates[{name!r}]", value)
     return changes

@@ -11,7 +11,7 @@ from eventstore.codec import encode
 from eventstore.errors import InvalidInput
 from eventstore.events import Event
 from eventstore.ids import check_session_id, new_event_id
-from eventstore.store import Expected, ExpectedVersion
+from eventstore.store import Expected, ExpectedVersion, check_number
 
 MAX_EVENTS_PER_APPEND = 1000
 
@@ -42,8 +42,8 @@ def encode_append(
         InvalidInput: An argument cannot be accepted; the subclass says which.
     """
     session_key = check_session_id(session_id)
-    if not isinstance(expected, Expected) and (type(expected) is not int or expected < 0):
-        raise InvalidInput(f"expected_version must be ANY, NO_STREAM, EXISTS or a number from 0, not {expected!r:.80}.")
+    if not isinstance(expected, Expected):
+        check_number("expected_version", expected)
     if meta is not None and not isinstance(meta, Mapping):
         raise InvalidInput(f"meta must be a dict of JSON values, not {type(meta).__name__}.")
     if isinstance(events, Event):

@@ -1,7 +1,9 @@
 """A real server, started for you: data with an append-only file in a directory, shared by all who name the directory.
 
-Every user holds a shared lock on ``users.lock`` in the directory, which the system lets go of when a process dies. Who
-starts or stops the server holds ``start.lock``. The last user to leave stops the server.
+Three locks in the directory, which the system lets go of when their holder dies. Every user holds ``users.lock``,
+shared with the others, so that the last to leave knows it and stops the server. Who starts or stops the server holds
+``start.lock``. And the server itself holds ``server.lock``, so that there is never a second one on the same data,
+however slow the first one is. ``server.address`` says where it listens.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ import anyio.to_thread
 
 from eventstore.errors import InvalidInput, StoreUnavailable
 
-START_TIMEOUT = 30.0
-"""Seconds for which a start may take; replaying a large append-only file takes time."""
+START_TIMEOUT = 60.0
+"""Seconds that a start, or a stop, may take; replaying a large append-only file takes time."""
+ASK_TIMEOUT = 1.0
 POLL = 0.005
 LONGEST_SOCKET_PATH = 100
 FSYNC_POLICIES = ("always", "everysec")
@@ -59,14 +62,17 @@ class EmbeddedServer:
     """One user's hold on the server of a directory.
 
     Attributes:
+        directory: The directory, by its real path.
         url: Where the server listens: a ``unix://`` URL for redis-py.
+        socket: Likewise, as a path.
         pid: The server's process id.
     """
 
     def __init__(self, directory: Path, users: IO[str], pid: int) -> None:
-        """Take the locks' files; `acquire` makes them."""
+        """Take the users' lock; `acquire` gets it."""
         self.directory = directory
-        self.url = f"unix://{quote(str(socket_path(directory)))}"
+        self.socket = _address(directory)
+        self.url = f"unix://{quote(self.socket)}"
         self.pid = pid
         self._users = users
 
@@ -81,7 +87,7 @@ class EmbeddedServer:
 
         Raises:
             InvalidInput: The policy is unknown, or the directory cannot be made.
-            StoreUnavailable: There is no server binary, or it does not start.
+            StoreUnavailable: There is no server binary, or the server does not start or does not answer.
         """
         if appendfsync not in FSYNC_POLICIES:
             raise InvalidInput(f"appendfsync must be one of {', '.join(FSYNC_POLICIES)}, not {appendfsync!r}.")
@@ -90,47 +96,38 @@ class EmbeddedServer:
         try:
             await anyio.to_thread.run_sync(lambda: fcntl.flock(users, fcntl.LOCK_SH))
             async with _starting(directory):
-                pid = await _running(directory) or await _start(directory, appendfsync)
+                pid = await _found_or_started(directory, appendfsync)
         except BaseException:
             users.close()
             raise
         return cls(directory, users, pid)
 
     async def release(self) -> None:
-        """Leave. If this was the last user, stop the server, which writes everything to disk first."""
+        """Leave. If this was the last user, stop the server, which writes everything to disk first.
+
+        Raises:
+            StoreUnavailable: The server does not stop.
+        """
         async with _starting(self.directory):
             try:
                 fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
             else:
-                if pid := await _running(self.directory):
-                    os.kill(pid, signal.SIGTERM)
-                    await _until_gone(pid)
+                if _lives(self.directory):
+                    await _stop(self.directory)
             finally:
                 self._users.close()
 
 
 def _made(directory: Path) -> Path:
-    """Return a directory by its absolute path, made if it was not there."""
-    directory = directory.expanduser().absolute()
+    """Return a directory by its real path, made if it was not there."""
     try:
+        directory = directory.expanduser().resolve()
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise InvalidInput(f"The directory {directory} cannot be made: {error}.") from error
     return directory
-
-
-def socket_path(directory: Path) -> Path:
-    """Return where the server of a directory listens: inside it, or under a short name where that is too long."""
-    path = directory / "server.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    own = Path(tempfile.gettempdir()) / f"contextengine-{os.getuid()}"
-    own.mkdir(mode=0o700, exist_ok=True)
-    if own.stat().st_uid != os.getuid():
-        raise StoreUnavailable(f"{own} belongs to somebody else, so the server's socket would not be safe there.")
-    return own / f"{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}.sock"
 
 
 @contextlib.asynccontextmanager
@@ -141,40 +138,64 @@ async def _starting(directory: Path) -> AsyncIterator[None]:
         yield
 
 
-async def _running(directory: Path) -> int | None:
-    """Return the process id of the directory's server, once it has loaded its data; None if it does not run."""
-    with anyio.move_on_after(START_TIMEOUT):
-        while True:
-            match await anyio.to_thread.run_sync(_ask, socket_path(directory)):
-                case int(pid):
+def _lives(directory: Path) -> bool:
+    """Whether a server holds the directory."""
+    with (directory / "server.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _address(directory: Path) -> str:
+    """Return where the directory's server listens. It was noted before the server was started."""
+    return (directory / "server.address").read_text(encoding="utf-8")
+
+
+async def _found_or_started(directory: Path, appendfsync: str) -> int:
+    """Return the process id of the directory's server, once it has loaded its data; start one if there is none."""
+    started: subprocess.Popen[bytes] | None = None
+    try:
+        with anyio.move_on_after(START_TIMEOUT):
+            while True:
+                if not _lives(directory):
+                    if started is not None and await anyio.to_thread.run_sync(started.wait) >= 0:
+                        break  # it has ended by itself, and would do so again
+                    started = _start(directory, appendfsync)
+                if pid := await anyio.to_thread.run_sync(_process_id, _address(directory)):
                     return pid
-                case "absent":
-                    return None
-            await anyio.sleep(POLL)
-    raise StoreUnavailable(f"The server of {directory} did not finish loading in {START_TIMEOUT:g} s.")
+                await anyio.sleep(POLL)
+    except BaseException:
+        if started is not None:
+            started.kill()
+        raise
+    if started is not None:
+        started.kill()
+    raise StoreUnavailable(f"The embedded server does not answer; see {directory / 'server.log'}.")
 
 
-def _ask(path: Path) -> int | str:
-    """Return a server's process id, ``"absent"`` if nobody listens, or ``"loading"``."""
+def _process_id(path: str) -> int | None:
+    """Return the process id of the server that listens at a path; None if none does, or it has not loaded its data."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(START_TIMEOUT)
-            client.connect(str(path))
+            client.settimeout(ASK_TIMEOUT)
+            client.connect(path)
             client.sendall(b"INFO\r\n")
             with client.makefile("rb") as answer:
                 length = answer.readline()
                 info = answer.read(int(length[1:])) if length.startswith(b"$") else b""
     except OSError:
-        return "absent"
-    if not info:
-        return "loading" if length.startswith(b"-") else "absent"
-    return "loading" if b"\r\nloading:1" in info else int(info.split(b"process_id:")[1].split()[0])
+        return None
+    loaded = b"\nloading:0" in info
+    return int(info.split(b"process_id:")[1].split()[0]) if loaded else None
 
 
-async def _start(directory: Path, appendfsync: str) -> int:
-    """Start the directory's server and return its process id when it answers."""
-    path = socket_path(directory)
+def _start(directory: Path, appendfsync: str) -> subprocess.Popen[bytes]:
+    """Start a server that holds the directory from its first moment."""
+    path = _socket_path(directory)
     path.unlink(missing_ok=True)
+    (directory / "server.address").write_text(str(path), encoding="utf-8")
     settings = {
         "port": "0",
         "unixsocket": str(path),
@@ -189,29 +210,41 @@ async def _start(directory: Path, appendfsync: str) -> int:
         "daemonize": "no",
     }
     command = [str(find_server()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
-    process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command; it must outlive this process's terminal
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with (directory / "server.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock.fileno()],  # it goes on holding the lock when this file is closed
+            start_new_session=True,  # Ctrl-C in this process's terminal is not meant for it
+        )
     # Whoever stops it may not be its parent, so somebody has to wait for it here.
     threading.Thread(target=process.wait, name="contextengine-reaper", daemon=True).start()
-    try:
-        with anyio.move_on_after(START_TIMEOUT):
-            while process.poll() is None:
-                if isinstance(pid := await anyio.to_thread.run_sync(_ask, path), int):
-                    return pid
-                await anyio.sleep(POLL)
-    except BaseException:
-        process.kill()
-        raise
-    process.kill()
-    raise StoreUnavailable(f"The embedded server did not start; see {directory / 'server.log'}.")
+    return process
 
 
-async def _until_gone(pid: int) -> None:
-    """Wait until a process has ended."""
-    while True:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        await anyio.sleep(POLL)
+async def _stop(directory: Path) -> None:
+    """Stop the directory's server and wait until it has gone."""
+    asked = False
+    with anyio.move_on_after(START_TIMEOUT):
+        while _lives(directory):
+            if not asked and (pid := await anyio.to_thread.run_sync(_process_id, _address(directory))):
+                os.kill(pid, signal.SIGTERM)
+                asked = True
+            await anyio.sleep(POLL)
+        return
+    raise StoreUnavailable(f"The embedded server does not stop; see {directory / 'server.log'}.")
+
+
+def _socket_path(directory: Path) -> Path:
+    """Return where a server may listen: in the directory, or under a short name where that is too long for a socket."""
+    path = directory / "server.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    own = Path(tempfile.gettempdir()) / f"contextengine-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    if own.stat().st_uid != os.getuid():
+        raise StoreUnavailable(f"{own} belongs to somebody else, so the server's socket would not be safe there.")
+    return own / f"{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}.sock"

@@ -14,6 +14,8 @@ from eventstore.feed import Feed, Position
 
 DEFAULT_NAMESPACE = "contextengine"
 DEFAULT_PARTITIONS = 16
+MAX_NUMBER = 2**53 - 1
+"""The largest version, bound or count: what Lua's numbers can hold exactly."""
 PAGE = 250
 """Events in one page of a long read. Small pages with an eager next one beat large ones (measured)."""
 
@@ -191,13 +193,27 @@ class EventStore(Protocol):
 
 
 def check_bounds(after: object, until: object, limit: object) -> None:
-    """Refuse bounds of a read that are not whole numbers from 0 (``until`` and ``limit`` may be None).
+    """Refuse bounds of a read that are no numbers (``until`` and ``limit`` may be None).
 
     Raises:
         InvalidInput: One is something else.
     """
-    for name, value in (("after", after), ("until", until), ("limit", limit)):
-        if value is None and name != "after":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidInput(f"{name} must be a whole number from 0, not {value!r:.80}.")
+    check_number("after", after)
+    for name, value in (("until", until), ("limit", limit)):
+        if value is not None:
+            check_number(name, value)
+
+
+def check_number(name: str, value: object) -> int:
+    """Return a whole number that every part of the way can hold: from 0 to 2**53 - 1.
+
+    Raises:
+        InvalidInput: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1, not {_shown(value)}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.80}" if not isinstance(value, int) or abs(value) <= MAX_NUMBER else "a larger one"

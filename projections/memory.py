@@ -18,6 +18,7 @@ from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChang
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_state = msgspec.json.Decoder(SessionState).decode
 
 
 class _SessionViews:
@@ -25,7 +26,7 @@ class _SessionViews:
 
     def __init__(self) -> None:
         self.version = 0
-        self.state = SessionState()
+        self.state = _encode(SessionState())
         self.history: list[bytes] = []
         self.context: dict[str, bytes] = {}
 
@@ -68,16 +69,17 @@ class MemoryViews:
         self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
     ) -> list[Listed]:
         """Return sessions by last activity, newest first."""
+        states = {session_id: _state(views.state) for session_id, views in self._sessions.items()}
         places = (
-            Listed(views.state.active_ms, session_id.encode())
-            for session_id, views in self._sessions.items()
-            if (views.state.user_id == user_id if user_id is not None else status in (None, views.state.status))
+            Listed(state.active_ms, session_id.encode())
+            for session_id, state in states.items()
+            if (state.user_id == user_id if user_id is not None else status in (None, state.status))
         )
         return heapq.nlargest(limit, (place for place in places if after is None or place < after))
 
     async def totals(self) -> Totals:
         """Return the counts."""
-        states = [views.state for views in self._sessions.values()]
+        states = [_state(views.state) for views in self._sessions.values()]
         return Totals(
             sessions=len(states),
             active_sessions=sum(state.status == ACTIVE for state in states),
@@ -119,13 +121,13 @@ class MemoryViews:
     def _snapshot(self, session_id: str, value: Any) -> Snapshot[Any]:
         views = self._views(session_id)
         tail: list[RecordedEvent] = self._store.events(session_id, views.version, TAIL)
-        return Snapshot(session_id, views.version, views.state, tail, value)
+        return Snapshot(session_id, views.version, _state(views.state), tail, value)
 
     def _commit(self, change: ViewsChange) -> bool:
         views = self._views(change.session_id)
         if views.version != change.base:
             return False
-        views.version, views.state = change.version, change.after
+        views.version, views.state = change.version, _encode(change.after)
         if change.history.cleared:
             views.history = []
         views.history += [_encode(message) for message in change.history.added]

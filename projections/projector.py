@@ -84,7 +84,7 @@ class Projector:
 
     async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | FoldFailed | CorruptLog | None:
         """Fold what stands after a snapshot; None if nothing does."""
-        if not snapshot.tail:
+        if not snapshot.tail and snapshot.damage is None:
             return None
         try:
             events = await self.rest_of(snapshot, CHUNK)
@@ -93,7 +93,13 @@ class Projector:
             return failure
 
     async def rest_of(self, snapshot: Snapshot[Any], limit: int | None = None) -> Sequence[RecordedEvent]:
-        """Return the events after a snapshot, up to a limit: its tail, and what did not fit into it."""
+        """Return the events after a snapshot, up to a limit: its tail, and what did not fit into it.
+
+        Raises:
+            CorruptLog: One of them cannot be read.
+        """
+        if snapshot.damage is not None:
+            raise snapshot.damage
         if snapshot.complete:
             return snapshot.tail
         left = None if limit is None else max(0, limit - len(snapshot.tail))

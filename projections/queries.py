@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
 from eventstore.store import EventStore
 from projections.history import Message
 from projections.projector import GROUP, Projector
@@ -52,7 +52,8 @@ class Queries:
     async def session(self, session_id: str) -> SessionAt | None:
         """Return a session as it is now, None if it does not exist."""
         (snapshot,) = await self._views.read_sessions([session_id])
-        return _session_at(await self._caught_up(snapshot))
+        change = await self._caught_up(snapshot)
+        return SessionAt(session_id, change.version, change.after) if change.version else None
 
     async def history(self, session_id: str, last: int | None = None) -> list[Message]:
         """Return the newest ``last`` messages (1 or more), oldest first; all if None."""
@@ -84,7 +85,8 @@ class Queries:
     ) -> Page:
         """Return sessions by last activity, newest first.
 
-        What had been appended when it was called is in it.
+        What had been appended when it was called is in it. A parked session stands in it as it was before the event
+        that parked it.
 
         Raises:
             InvalidInput: The cursor is not one that a page gave.
@@ -99,10 +101,11 @@ class Queries:
                 return Page(found, None)
             after = listed[-1]
             snapshots = await self._views.read_sessions([place.session_id.decode() for place in listed])
-            for change in await asyncio.gather(*map(self._caught_up, snapshots)):
-                session = _session_at(change)
-                if session and status in (None, session.state.status) and user_id in (None, session.state.user_id):
-                    found.append(session)
+            found += [
+                session
+                for session in await asyncio.gather(*map(self._listed, snapshots))
+                if status in (None, session.state.status) and user_id in (None, session.state.user_id)
+            ]
             if len(listed) < wanted:
                 return Page(found, None)
         return Page(found, _cursor(after))
@@ -141,6 +144,14 @@ class Queries:
         finally:
             consumer.abandon()
 
+    async def _listed(self, snapshot: Snapshot[None]) -> SessionAt:
+        """Return a session as it stands in a list: if it cannot be brought up to date, as it was when it last could."""
+        try:
+            change = await self._caught_up(snapshot)
+        except (CorruptLog, FoldFailed):
+            return SessionAt(snapshot.session_id, snapshot.version, snapshot.state)
+        return SessionAt(snapshot.session_id, change.version, change.after)
+
     async def _caught_up(self, snapshot: Snapshot[T]) -> ViewsChange:
         """Fold a snapshot's tail; if it is long, commit it, so that the next reader has it shorter."""
         events = await self._projector.rest_of(snapshot)
@@ -148,10 +159,6 @@ class Queries:
         if not snapshot.complete:
             await self._projector.project_or_park([snapshot.session_id])
         return change
-
-
-def _session_at(change: ViewsChange) -> SessionAt | None:
-    return SessionAt(change.session_id, change.version, change.after) if change.version else None
 
 
 def _cursor(after: Listed | None) -> str | None:
@@ -164,5 +171,5 @@ def _parse_cursor(cursor: str | None) -> Listed | None:
     try:
         active_ms, session_id = cursor.split(":", 1)
         return Listed(int(active_ms), session_id.encode())
-    except (ValueError, AttributeError, UnicodeEncodeError):
+    except (ValueError, AttributeError, TypeError):
         raise InvalidInput(f"{cursor!r:.100} is not a cursor: pass the one that the previous page gave.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from eventstore.events import (
     SessionStarted,
     SessionUpdated,
 )
+from eventstore.store import MAX_NUMBER
 
 ACTIVE = "active"
 COUNTERS = ("request_count", "error_count", "total_processing_time")
@@ -75,7 +77,22 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
                 _change(fields, update.changes)
             case SessionEnded(status=status):
                 fields["status"] = status
-    return SessionState(**fields)
+    return _checked(fields)
+
+
+def _checked(fields: dict[str, Any]) -> SessionState:
+    """Return the state, unless it could not be stored and read back: then the events are at fault.
+
+    Raises:
+        ValueError: A field has a wrong type, or is beyond all bounds.
+        TypeError: A field has a wrong type.
+    """
+    fields["total_processing_time"] = float(fields["total_processing_time"])
+    if not math.isfinite(fields["total_processing_time"]):
+        raise ValueError("the total processing time is not finite")
+    if not all(abs(fields[name]) <= MAX_NUMBER for name in ("request_count", "error_count")):
+        raise ValueError("a counter is beyond all bounds")
+    return msgspec.convert(fields, SessionState)
 
 
 def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:

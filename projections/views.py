@@ -34,6 +34,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         state: The session view at that version.
         tail: The events after it, `TAIL` at most.
         value: What was asked for of the other views.
+        damage: Why the tail ends early: what comes next in the log cannot be read.
     """
 
     session_id: str
@@ -41,6 +42,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     state: SessionState
     tail: list[RecordedEvent]
     value: T
+    damage: CorruptLog | None = None
 
     @property
     def complete(self) -> bool:

@@ -9,7 +9,7 @@
 local heads, feed = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local versions, times, results, accepted, pointers = {}, {}, {}, {}, {}
+local versions, times, results, accepted, conflicts, pointers = {}, {}, {}, {}, {}, {}
 
 local function number(n) return string.format('%.0f', n) end
 
@@ -59,7 +59,7 @@ for a = 1, #KEYS - 2 do
     pointers[#pointers + 1] = session
     pointers[#pointers + 1] = number(version) .. '/' .. number(n)
   else
-    results[a] = {'conflict', version, redis.call('XRANGE', log, number((tonumber(expected) or 0) + 1), '+', 'COUNT', 100)}
+    conflicts[#conflicts + 1] = {a, log, version, (tonumber(expected) or 0) + 1}
   end
   versions[session] = version
 end
@@ -82,5 +82,11 @@ for _, append in ipairs(accepted) do
     redis.call('HSET', heads, session, number(version + n) .. '-' .. ms)
     results[a] = version + n
   end
+end
+
+-- What got there first may have been written just now.
+for _, conflict in ipairs(conflicts) do
+  local a, log, version, first = unpack(conflict)
+  results[a] = {'conflict', version, redis.call('XRANGE', log, number(first), number(version), 'COUNT', 100)}
 end
 return results

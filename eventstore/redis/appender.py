@@ -10,6 +10,7 @@ its event ids before it writes. The first try pays nothing for that.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError
@@ -19,13 +20,12 @@ from eventstore.codec import decode
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ContextEngineError,
-    StoreRefused,
     StoreUnavailable,
     WrongExpectedVersion,
 )
 from eventstore.events import RecordedEvent
 from eventstore.redis.keys import Keys
-from eventstore.redis.link import Link, LinkLost, Script, refusal
+from eventstore.redis.link import Command, Link, LinkLost, Script, refusal
 from eventstore.redis.links import Links, Pauses
 from eventstore.store import Appended, Expected
 
@@ -40,23 +40,24 @@ _EXPECTED = {Expected.ANY: "any", Expected.NO_STREAM: "none", Expected.EXISTS: "
 class _Pending:
     """An append on its way, and the future that its caller awaits."""
 
-    __slots__ = ("append", "at_least", "future", "resend_after", "sent")
+    __slots__ = ("append", "at_least", "epoch", "future", "resend_after", "sent")
 
-    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended], at_least: int) -> None:
+    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended], at_least: int, epoch: int) -> None:
         self.append = append
         self.future = future
-        self.at_least = at_least  # a version that the session had before the first try
+        self.at_least = at_least  # a version that the session had before the first try, as was known in this epoch
+        self.epoch = epoch
         self.resend_after: int | None = None
         self.sent = False
 
-    def lost(self, *, sent: bool) -> None:
+    def lost(self, lost: LinkLost) -> None:
         """Note that a try failed, and from where on the next one has to look for the events."""
-        if not sent:
+        if not lost.sent:
             return
-        # What was known before the first try serves once: the server may come back with a shorter log.
+        # What was known serves for a try on the same connection alone: a server may come back with a shorter log.
+        known = self.at_least if not self.sent and lost.epoch == self.epoch else 0
         expected = self.append.expected
-        known = expected if isinstance(expected, int) else 0
-        self.resend_after = max(known, 0 if self.sent else self.at_least)
+        self.resend_after = max(known, expected if isinstance(expected, int) else 0)
         self.sent = True
 
     def fail(self, error: BaseException) -> None:
@@ -106,6 +107,7 @@ class Appender:
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
         self._known: dict[bytes, int] = {}
+        self._known_in = self._link.epoch
         self._resending: set[asyncio.Task[None]] = set()
 
     def submit(self, append: EncodedAppend) -> asyncio.Future[Appended]:
@@ -113,16 +115,20 @@ class Appender:
         future: asyncio.Future[Appended] = self._loop.create_future()
         if not self._pending:
             self._loop.call_soon(self._flush)
-        self._pending.append(_Pending(append, future, self._known.get(append.session_key, 0)))
+        epoch = self._link.epoch
+        if epoch != self._known_in:
+            self._known.clear()
+            self._known_in = epoch
+        self._pending.append(_Pending(append, future, self._known.get(append.session_key, 0), epoch))
         return future
 
     def _flush(self) -> None:
         groups = self._grouped([pending for pending in self._pending if not pending.future.done()])
         self._pending = []
         if groups:
-            calls = [self._call(group) for group in groups]
-            commands = [("EVALSHA", APPEND.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
-            self._link.submit(commands).add_done_callback(lambda done: self._settle(groups, done))
+            self._link.submit([self._command(group) for group in groups]).add_done_callback(
+                lambda done: self._settle(groups, done)
+            )
 
     def _grouped(self, all_pending: list[_Pending]) -> list[_Group]:
         """Divide appends by partition, and those of one partition into script calls of bounded size."""
@@ -139,8 +145,8 @@ class Appender:
             open_groups[partition] = (members, filled + size)
         return groups
 
-    def _call(self, group: _Group) -> tuple[list[bytes], list[Any]]:
-        """Return the script's keys and arguments for a group."""
+    def _command(self, group: _Group) -> Command:
+        """Return the call of the script for a group."""
         partition, members = group
         keys = [self._keys.heads(partition), self._keys.feed(partition)]
         arguments: list[Any] = []
@@ -155,7 +161,7 @@ class Appender:
                 len(append.entries),
                 *append.entries,
             )
-        return keys, arguments
+        return ("EVALSHA", APPEND.sha, len(keys), *keys, *arguments)
 
     def _settle(self, groups: list[_Group], done: asyncio.Future[list[Any]]) -> None:
         """Give every caller its result; what the link lost, or the script's absence refused, is sent again."""
@@ -164,12 +170,18 @@ class Appender:
         error = done.exception()
         if isinstance(error, LinkLost):
             self._send_again(groups, error)
-        else:
-            for group, reply in zip(groups, done.result(), strict=True):
-                if isinstance(reply, NoScriptError):
-                    self._send_again([group], None)
-                else:
-                    self._settle_group(group, reply)
+        elif refused := self._settle_groups(groups, done.result()):
+            self._send_again(refused, None)
+
+    def _settle_groups(self, groups: list[_Group], replies: Sequence[Any]) -> list[_Group]:
+        """Settle the groups that the script has dealt with, and return those for which it was not there."""
+        refused = []
+        for group, reply in zip(groups, replies, strict=True):
+            if isinstance(reply, NoScriptError):
+                refused.append(group)
+            else:
+                self._settle_group(group, reply)
+        return refused
 
     def _settle_group(self, group: _Group, reply: Any) -> None:
         _, members = group
@@ -188,35 +200,54 @@ class Appender:
         task.add_done_callback(self._resending.discard)
 
     async def _resend(self, groups: list[_Group], error: LinkLost | None) -> None:
+        """Send groups again until they are settled, nobody awaits them any more, or the time is up."""
         pauses = Pauses(self._links.timeout)
-        everyone = [pending for _, members in groups for pending in members]
         try:
-            while True:
+            while groups:
                 if error is not None:
-                    self._known.clear()
-                    for pending in everyone:
-                        pending.lost(sent=error.sent)
+                    _note(groups, error)
                     if self._link.closed or not await pauses.next():
-                        return
-                    groups = [
-                        (p, [pending for pending in members if not pending.future.done()]) for p, members in groups
-                    ]
-                    groups = [group for group in groups if group[1]]
+                        break
+                    groups = _awaited(groups)
                 try:
-                    replies = await self._link.evaluate_many(APPEND, [self._call(group) for group in groups])
+                    groups, error = await self._try_again(groups), None
                 except LinkLost as lost:
                     error = lost
-                    continue
-                except StoreRefused as refused:
-                    for pending in everyone:
-                        pending.fail(refused)
-                    return
-                for group, reply in zip(groups, replies, strict=True):
-                    self._settle_group(group, reply)
-                return
+        except asyncio.CancelledError:
+            error = LinkLost("the event loop ended", sent=True, epoch=self._link.epoch)
+            _note(groups, error)
+            raise
         finally:
-            for pending in everyone:
-                pending.fail(error or LinkLost("the event loop ended", sent=True))
+            if error is not None:
+                for pending in _each(groups):
+                    pending.fail(error)
+
+    async def _try_again(self, groups: list[_Group]) -> list[_Group]:
+        """Send groups once more, with the script. Return those for which the script was not there all the same."""
+        load: Command = ("SCRIPT", "LOAD", APPEND.text)
+        loaded, *replies = await self._link.submit([load, *map(self._command, groups)])
+        refused = self._settle_groups(groups, replies)
+        if not isinstance(loaded, Exception):
+            return refused
+        for group in refused:
+            self._settle_group(group, loaded)
+        return []
+
+
+def _each(groups: list[_Group]) -> Iterator[_Pending]:
+    return (pending for _, members in groups for pending in members)
+
+
+def _note(groups: list[_Group], error: LinkLost) -> None:
+    """Note for every append that a try failed."""
+    for pending in _each(groups):
+        pending.lost(error)
+
+
+def _awaited(groups: list[_Group]) -> list[_Group]:
+    """Leave out the appends that nobody awaits any more."""
+    left = [(partition, [pending for pending in members if not pending.future.done()]) for partition, members in groups]
+    return [group for group in left if group[1]]
 
 
 def recorded(session_id: str, found: list[Any]) -> RecordedEvent:

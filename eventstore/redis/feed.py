@@ -94,9 +94,7 @@ class RedisFeed:
         replies = await self._links.evaluate_many(PROGRESS, calls)
         commands = [("GET", self._trimmed(p)) for p in range(self._keys.partitions)]
         trimmed = await self._links.pipeline(commands)
-        return tuple(
-            max(feed_id(reply[0]), _before(feed_id(kept or b""))) for reply, kept in zip(replies, trimmed, strict=True)
-        )
+        return tuple(max(feed_id(reply[0]), feed_id(kept or b"")) for reply, kept in zip(replies, trimmed, strict=True))
 
     async def range(self, partition: int, after: FeedId, count: int) -> tuple[FeedId, list[Any]]:
         """Return up to where a feed has been trimmed, and its raw entries after a place."""
@@ -106,7 +104,7 @@ class RedisFeed:
             ("GET", self._trimmed(partition)),
         ]
         entries, kept = await self._links.pipeline(commands)
-        return _before(feed_id(kept or b"")), entries
+        return feed_id(kept or b""), entries
 
     def _trimmed(self, partition: int) -> bytes:
         return self._keys.shared(partition, b"feed-trimmed")
@@ -210,18 +208,14 @@ class RedisConsumer:
 
     async def _with_attempts(self, claimed: list[tuple[int, list[Any]]]) -> list[Delivery]:
         """Ask how often each claimed entry has been handed out."""
-        commands: list[Command] = [
-            ("XPENDING", self._feeds[p], self.group, entries[0][0], entries[-1][0], len(entries), self.name)
-            for p, entries in claimed
-        ]
+        entries = [(partition, at, fields) for partition, found in claimed for at, fields in found]
+        commands: list[Command] = [("XPENDING", self._feeds[p], self.group, at, at, 1) for p, at, _ in entries]
         replies = checked(await self._link.submit(commands)) if commands else []
-        deliveries = []
-        for (partition, entries), pending in zip(claimed, replies, strict=True):
-            attempts = {entry_id: times for entry_id, _, _, times in pending}
-            deliveries += [
-                Delivery(partition, feed_id(at), pointers_of(fields), attempts.get(at, 1)) for at, fields in entries
-            ]
-        return deliveries
+        # An entry that another consumer acknowledged meanwhile is pending no more.
+        return [
+            Delivery(partition, feed_id(at), pointers_of(fields), pending[0][3] if pending else 1)
+            for (partition, at, fields), pending in zip(entries, replies, strict=True)
+        ]
 
 
 def _before(place: FeedId) -> FeedId:

@@ -33,7 +33,7 @@ from eventstore.logs import get_logger
 
 log = get_logger("link")
 
-_CLIENT_INFO = re.compile(rb"id=(\d+) addr=(.*?) (?:laddr|fd)=")  # the address may be a path with spaces
+_RUN_ID = re.compile(rb"run_id:(\w+)")
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -56,12 +56,18 @@ class Script:
 
 
 class LinkLost(StoreUnavailable):
-    """The connection broke. ``sent`` says whether the commands may have reached the server."""
+    """The connection broke.
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        """Say why, and whether the commands were written to the socket."""
+    Attributes:
+        sent: Whether the commands may have reached the server.
+        epoch: Which of the link's connections it was.
+    """
+
+    def __init__(self, reason: str, *, sent: bool, epoch: int) -> None:
+        """Say why, whether the commands were written to the socket, and on which connection of the link."""
         super().__init__(f"The connection to Redis was lost: {reason.rstrip('.')}.")
         self.sent = sent
+        self.epoch = epoch
 
 
 class _Request:
@@ -96,7 +102,9 @@ class Link:
         self._runner: asyncio.Task[None] | None = None
         self.closed = False
         """Whether it was closed for good."""
-        self._client_address: bytes | None = None
+        self._run_id: bytes | None = None
+        self.epoch = 0
+        """How many connections there have been. What was learned on one may not hold on the next."""
         self.client_id: int | None = None
         """The server's id of the present connection, or of the last one."""
 
@@ -107,7 +115,7 @@ class Link:
         """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.closed:
-            future.set_exception(LinkLost("it was closed", sent=False))
+            future.set_exception(LinkLost("it was closed", sent=False, epoch=self.epoch))
             return future
         self._unsent.append(_Request(_pack(commands), len(commands), future))
         self._work.set()
@@ -165,8 +173,10 @@ class Link:
         connection = self._make_connection()
         reason = "it was closed"
         try:
-            await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-            await self._end_previous(connection)
+            async with asyncio.timeout(self._reply_timeout):
+                await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+                await self._end_previous(connection)
+            self.epoch += 1
             await self._converse(connection)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
@@ -194,13 +204,17 @@ class Link:
         Only then may the caller of a lost append look whether its events are there: the server could otherwise still
         read the first try from the old socket's buffer after the look.
         """
-        await connection.send_packed_command(_pack([("CLIENT", "INFO")]), check_health=False)
-        info = _CLIENT_INFO.match(await connection.read_response(disable_decoding=True))
-        if self.client_id is not None and self._client_address is not None:
-            kill = ("CLIENT", "KILL", "ID", self.client_id, "ADDR", self._client_address)
-            await connection.send_packed_command(_pack([kill]), check_health=False)
-            await connection.read_response(disable_decoding=True)
-        self.client_id, self._client_address = (int(info[1]), info[2]) if info else (None, None)
+        client_id, info = await self._ask(connection, ("CLIENT", "ID"), ("INFO", "server"))
+        run = _RUN_ID.search(info) if isinstance(info, bytes) else None
+        run_id = run[1] if run else None
+        if self.client_id is not None and run_id == self._run_id:  # else that server, and its connections, have gone
+            await self._ask(connection, ("CLIENT", "KILL", "ID", self.client_id))
+        self.client_id, self._run_id = int(client_id), run_id
+
+    async def _ask(self, connection: AbstractConnection, *commands: Command) -> list[Any]:
+        """Send commands while nobody else uses the connection, and return their replies."""
+        await connection.send_packed_command(_pack(commands), check_health=False)
+        return [await _reply(connection) for _ in commands]
 
     async def _send(self, connection: AbstractConnection) -> None:
         while True:
@@ -219,12 +233,7 @@ class Link:
     async def _receive(self, connection: AbstractConnection) -> None:
         unanswered = self._unanswered
         while True:
-            try:
-                reply = await connection.read_response(
-                    disable_decoding=True, timeout=math.inf, disconnect_on_error=False
-                )
-            except (ResponseError, AuthenticationError, AuthorizationError) as error:
-                reply = error
+            reply = await _reply(connection)
             request = unanswered[0]
             request.replies.append(reply)
             request.missing -= 1
@@ -247,7 +256,15 @@ class Link:
             while requests:
                 future = requests.popleft().future
                 if not future.done():
-                    future.set_exception(LinkLost(reason, sent=sent))
+                    future.set_exception(LinkLost(reason, sent=sent, epoch=self.epoch))
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    """Wait for the next reply, and return it; an error reply too."""
+    try:
+        return await connection.read_response(disable_decoding=True, timeout=math.inf, disconnect_on_error=False)
+    except (ResponseError, AuthenticationError, AuthorizationError) as error:
+        return error
 
 
 def refusal(error: Exception) -> StoreRefused:

@@ -163,12 +163,13 @@ class RedisStore:
         session_key = check_session_id(session_id)
         check_bounds(after, None, None)
         log = self.keys.log(self.keys.partition(session_key), session_key)
-        link = self.links.own(longest_block=LONGEST_BLOCK)
+        block = min(LONGEST_BLOCK, self.links.timeout)
+        link = self.links.own(longest_block=block)
         try:
             while True:
                 # An id of the highest sequence number: everything after it has a greater version.
                 last = f"{after}-18446744073709551615"
-                command = ("XREAD", "COUNT", PAGE, "BLOCK", int(LONGEST_BLOCK * 1000), "STREAMS", log, last)
+                command = ("XREAD", "COUNT", PAGE, "BLOCK", int(block * 1000), "STREAMS", log, last)
                 reply = await self.links.call(*command, link=link)
                 for found in reply[0][1] if reply else []:
                     event = recorded(session_id, found)

@@ -26,6 +26,7 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
   if not keep or less(needed, keep) then keep = needed end
 end
 if not keep then return 0 end
-local dropped = redis.call('XTRIM', feed, 'MINID', keep)
-if dropped > 0 then redis.call('SET', trimmed, keep) end
-return dropped
+local last = redis.call('XREVRANGE', feed, '(' .. keep, '-', 'COUNT', 1)[1]
+if not last then return 0 end
+redis.call('SET', trimmed, last[1])
+return redis.call('XTRIM', feed, 'MINID', keep)

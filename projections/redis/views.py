@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError
 
+from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
 from eventstore.redis.appender import recorded
 from eventstore.redis.link import Argument, Call, Command, Link, Script, checked
@@ -75,8 +76,7 @@ class RedisViews:
         async def read(link: Link) -> Any:
             replies = (await link.submit(commands))[-1]
             if isinstance(replies, list) and isinstance(replies[0], NoScriptError):
-                await link.call("SCRIPT", "LOAD", READ.text)
-                replies = (await link.submit(commands))[-1]
+                replies = (await link.submit([("SCRIPT", "LOAD", READ.text), *commands]))[-1]
             return checked(checked([replies])[0])
 
         reply, messages = await self._links.patiently(read)
@@ -236,8 +236,17 @@ class RedisViews:
 
 
 def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
-    state = _state(reply[1]) if reply[1] else SessionState()
-    return Snapshot(session_id, int(reply[0]), state, [recorded(session_id, found) for found in reply[2]], value)
+    version, state, tail = int(reply[0]), SessionState(), []
+    damage = None
+    try:
+        state = _state(reply[1]) if reply[1] else state
+        for found in reply[2]:
+            tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
+    except CorruptLog as error:
+        damage = error
+    except msgspec.MsgspecError as error:
+        damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
+    return Snapshot(session_id, version, state, tail, value, damage)
 
 
 def _in_chunks(words: list[bytes]) -> Iterable[list[bytes]]:

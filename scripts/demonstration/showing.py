@@ -24,7 +24,6 @@ from demonstration.input import EXAMPLES, Conversation
 from demonstration.processes import Pair
 from demonstration.recording import Tally
 from eventstore import EventStore
-from eventstore.embedded import socket_path
 
 EVENTS = 4
 """Events that are shown of a log at most."""
@@ -156,7 +155,10 @@ def what_next(out: Console, log: str, kept: Path | None, given: Path) -> None:
         ("workers", f"{python} -m workers --help"),
         *([] if kept else [("keep the data", f'make demo ARGS="{shlex.join(again)}"')]),
         ("start its server again", f"{python} -m workers --url embedded://{quote(str(directory))}"),
-        ("see a session's log", f"{cli} -s {shlex.quote(_near(socket_path(directory)))} XRANGE {shlex.quote(log)} - +"),
+        (
+            "see a session's log",
+            f"{cli} -s {shlex.quote(_near(directory / 'server.sock'))} XRANGE {shlex.quote(log)} - +",
+        ),
     ]
     for name, line in steps:
         out.print(Text.assemble(f"  {name:24}", (line, "cyan")), soft_wrap=True)

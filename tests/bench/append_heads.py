@@ -65,12 +65,12 @@ return {version}
 async def measure(client: Redis, text: str, prefix: str, sessions: int) -> float:
     """Return the server's microseconds per call."""
     sha = await client.script_load(text)
-    await client.execute_command("CONFIG", "RESETSTAT")
+    await client.config_resetstat()
     pipeline = client.pipeline(transaction=False)
     for number in range(CALLS):
         session = f"{prefix}-{number % sessions}"
         keys = (f"{prefix}-heads", f"{prefix}-feed", f"{prefix}-log-{session}")
-        pipeline.execute_command("EVALSHA", sha, 3, *keys, session, "any", "", 1, ENTRY)  # type: ignore[no-untyped-call]
+        pipeline.execute_command("EVALSHA", sha, 3, *keys, session, "any", "", 1, ENTRY)
     await pipeline.execute()
     stats = await client.info("commandstats")
     return float(stats["cmdstat_evalsha"]["usec_per_call"])

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from support.embedded_user import server_pid
 from support.ledger import Ledger
 from support.processes import Process, Processes
+from support.waiting import until
 
 from eventstore import EventStore, MessageAdded, StoreUnavailable, embedded, open_store
 
@@ -25,13 +29,14 @@ USER = str(Path(__file__).parents[1] / "support" / "embedded_user.py")
 class Users(Processes):
     """Starts users of embedded servers; at the end neither they nor their servers are left."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__()
         self.pids: set[int] = set()
+        self._directory = directory
 
     async def __aexit__(self, *exc: object) -> None:
         await super().__aexit__(*exc)
-        for pid in self.pids:
+        for pid in self.pids | set(servers_below(self._directory)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -54,19 +59,24 @@ class Users(Processes):
         await user.says("closed")
 
     def gone(self, pid: int) -> bool:
-        """Return whether a server's process has ended."""
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        """Return whether a server's process has ended; its exit code may be waiting to be collected."""
+        ended = state_of(pid) in {"", "Z"}
+        if ended:
             self.pids.discard(pid)
-            return True
-        return False
+        return ended
+
+    async def goes(self, pid: int) -> bool:
+        """Wait until a server's process has ended: it lets go of its directory a moment before."""
+        with anyio.fail_after(5):
+            while not self.gone(pid):
+                await anyio.sleep(0.001)  # no-sleep-ok: the end of another process
+        return True
 
 
 @pytest.fixture
-async def users() -> AsyncIterator[Users]:
+async def users(directory: Path) -> AsyncIterator[Users]:
     """Users of the test's own."""
-    async with Users() as users:
+    async with Users(directory) as users:
         yield users
 
 
@@ -81,6 +91,22 @@ def long_directory(directory: Path) -> Path:
 def url(directory: Path) -> str:
     """Return the URL of a directory, whose server has every event on disk before it answers."""
     return f"embedded://{directory}?appendfsync=always"
+
+
+def ps(*options: str) -> list[str]:
+    """Return what ps writes."""
+    return subprocess.run(["/bin/ps", *options], capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def state_of(pid: int) -> str:
+    """Return the letter of a process's state; nothing if there is no such process."""
+    return "".join(ps("-o", "state=", "-p", str(pid)))[:1]
+
+
+def servers_below(directory: Path) -> list[int]:
+    """Return the process ids of the servers that listen in a directory."""
+    lines = [line.split(maxsplit=1) for line in ps("-A", "-ww", "-o", "pid=,args=")]
+    return [int(pid) for pid, command in lines if "-server" in command and f"{directory}/" in command]
 
 
 async def append(user: Process, count: int, times: int) -> Any:
@@ -120,7 +146,7 @@ class TestSharing:
             assert await ids(store) == first["event_ids"] + second["event_ids"]
         assert not users.gone(pid)
         await users.closed(other)
-        assert users.gone(pid)
+        assert await users.goes(pid)
 
     @pytest.mark.guarantee("S3")
     async def test_the_server_leaves_with_its_last_user_and_the_data_stays(self, users: Users, directory: Path) -> None:
@@ -133,8 +159,8 @@ class TestSharing:
         assert not users.gone(pid)
         assert (await append(two, 1, 2))["version"] == 501
         await users.closed(two)
-        assert users.gone(pid)
-        async with await reopened(directory) as store:
+        assert await users.goes(pid)
+        async with open_store(url(directory)) as store:
             users.pids.add(await server_pid(store))
             assert (await ids(store))[:500] == appended["event_ids"]
             assert await store.version("s") == 501
@@ -150,7 +176,7 @@ class TestSharing:
         async with open_store(url(directory)) as store:
             assert await server_pid(store) == pid
             assert await ids(store) == appended["event_ids"]
-        assert users.gone(pid)
+        assert await users.goes(pid)
 
     async def test_a_long_path(self, users: Users, long_directory: Path) -> None:
         """A directory whose path is too long for a socket is shared like any other."""
@@ -161,8 +187,8 @@ class TestSharing:
         assert (await append(two, 3, 1))["version"] == 6
         await users.closed(one)
         await users.closed(two)
-        assert users.gone(pid)
-        async with await reopened(long_directory) as store:
+        assert await users.goes(pid)
+        async with open_store(url(long_directory)) as store:
             users.pids.add(await server_pid(store))
             assert await store.version("s") == 6
 
@@ -189,7 +215,8 @@ class TestServerKilled:
                         await ledger.acknowledges(200)
                         killed = await server_pid(first)
                         os.kill(killed, signal.SIGKILL)
-                        async with await reopened(directory) as second:
+                        await until(lambda killed=killed: users.gone(killed))  # type: ignore[misc]
+                        async with await opened(directory, again=True) as second:
                             pid = await server_pid(second)
                             users.pids.add(pid)
                             assert pid != killed
@@ -198,28 +225,66 @@ class TestServerKilled:
                     finished.set()
             assert ledger.failures == 0
             await ledger.check(first)
-        assert users.gone(pid)
-        async with await reopened(directory) as store:
+        assert await users.goes(pid)
+        async with open_store(url(directory)) as store:
             users.pids.add(await server_pid(store))
             await ledger.check(store)
 
 
-async def reopened(directory: Path) -> EventStore:
-    """Open a store on a directory whose server is gone; again where it is loading still, which is a known fault."""
+class TestMomentsBetween:
+    async def test_the_server_dies_while_somebody_opens(self, users: Users, directory: Path) -> None:
+        """Whoever waits for a server that dies just then starts another one."""
+        user = await users.user(directory)
+        pid = await users.opened(user)
+        appended = await append(user, 3, 1)
+        os.kill(pid, signal.SIGSTOP)
+        opening = asyncio.ensure_future(opened(directory))
+        await until(lambda: is_locked(directory / "start.lock"))
+        await anyio.to_thread.run_sync(lambda: None)  # the opener has seen by now that the server lives
+        os.kill(pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            store = await opening
+        async with store:
+            users.pids.add(await server_pid(store))
+            assert await ids(store) == appended["event_ids"]
+
+    @pytest.mark.parametrize("before", ["nothing", "another server"])
+    async def test_the_starter_is_killed_while_it_starts(self, users: Users, directory: Path, before: str) -> None:
+        """A server whose starter was killed at the moment of the start is found, used and stopped like any other."""
+        if before == "another server":
+            async with open_store(url(directory)):
+                pass
+        starter = await users.user(directory, "--dies-starting")
+        await starter.told("open")
+        assert await starter.ended() == -signal.SIGKILL
+        user = await users.user(directory)
+        pid = await users.opened(user)
+        await append(user, 3, 1)
+        await users.closed(user)
+        assert users.gone(pid)
+
+
+async def opened(directory: Path, *, again: bool = False) -> EventStore:
+    """Open a store on a directory; again and again if the opening may break the connection of another store."""
     while True:
         try:
             return await open_store(url(directory))
         except StoreUnavailable:
-            continue
+            if not again:
+                raise
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock of a file."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class TestKnownFaults:
-    @pytest.mark.xfail(
-        strict=True,
-        raises=StoreUnavailable,
-        reason="embedded._ask overlooks -LOADING when it arrives together with the answer to INFO, so a server that "
-        "loads a larger log counts as ready, and opening fails",
-    )
     async def test_opening_waits_until_a_large_log_is_loaded(self, users: Users, directory: Path) -> None:
         """A directory with a log that takes a while to load opens like any other."""
         async with open_store(url(directory)) as store:
@@ -229,11 +294,6 @@ class TestKnownFaults:
             users.pids.add(await server_pid(store))
             assert await store.version("s199") == 1000
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="embedded._ask takes a server that does not answer in time for one that is absent, and a second server "
-        "is started on the same append-only file",
-    )
     async def test_a_server_that_hangs_is_not_replaced(
         self, users: Users, directory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -253,22 +313,12 @@ class TestKnownFaults:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="embedded.socket_path hashes the path as it was given: by another name the directory has another "
-        "socket, and a second server is started on the same append-only file",
-    )
     async def test_a_directory_by_two_names(self, users: Users, directory: Path, long_directory: Path) -> None:
         """A directory with a long path, opened through a link as well, has one server."""
         (directory / "link").symlink_to(long_directory)
         one, two = await users.user(long_directory), await users.user(directory / "link")
         assert await users.opened(one) == await users.opened(two)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="embedded.socket_path stands on this process's TMPDIR: users with different ones (or systemd's "
-        "PrivateTmp) start two servers on the same append-only file",
-    )
     async def test_users_with_different_temporary_directories(
         self, users: Users, directory: Path, long_directory: Path
     ) -> None:
@@ -278,12 +328,6 @@ class TestKnownFaults:
         assert await users.opened(one) == await users.opened(two)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
-    @pytest.mark.xfail(
-        strict=True,
-        raises=TimeoutError,
-        reason="embedded._until_gone waits for ever for a zombie: os.kill(pid, 0) succeeds on one. So it is in a "
-        "container whose process 1 is no init, when the server's starter has died; start.lock stays held meanwhile",
-    )
     async def test_a_server_that_nobody_reaps(self, users: Users, directory: Path) -> None:
         """The last user leaves in time although nobody collects the exit code of the server that it stops."""
         user = await users.user(directory, "--orphan")

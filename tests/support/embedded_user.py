@@ -1,8 +1,10 @@
 """One user of an embedded server, in a process of its own, who does what it is told on standard input.
 
-``open``, ``append <count>`` and ``close`` each end with a JSON line. With ``--orphan``, another user starts the server
-and is killed, and the server becomes a child of this process, which never asks how its children ended: as process 1 of
-a container does that is no init.
+``open``, ``append <count>`` and ``close`` each end with a JSON line.
+
+With ``--orphan``, another user starts the server and is killed, and the server becomes a child of this process, which
+never asks how its children ended: as process 1 of a container does that is no init. With ``--dies-starting``, this user
+is killed as soon as it has started the server's process.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
 
 import anyio.to_thread
 
-from eventstore import EventStore, MessageAdded, open_store
+from eventstore import EventStore, MessageAdded, embedded, open_store
 from eventstore.redis.store import RedisStore
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -49,6 +53,17 @@ def leave_an_orphan(url: str) -> None:
         starter.kill()
 
 
+def die_starting() -> None:
+    """Make this process kill itself at the moment at which it has started another one."""
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    embedded.subprocess.Popen = Popen  # type: ignore[attr-defined]
+
+
 async def main(url: str) -> None:
     """Obey."""
     say("ready")
@@ -68,4 +83,6 @@ async def main(url: str) -> None:
 if __name__ == "__main__":
     if "--orphan" in sys.argv:
         leave_an_orphan(sys.argv[1])
+    if "--dies-starting" in sys.argv:
+        die_starting()
     asyncio.run(main(sys.argv[1]))
