@@ -110,10 +110,7 @@ async def bad_beside_good(url: str, namespace: str, bad: list[Event]) -> None:
         [SessionUpdated(changes={"user_id": 5})],
         [SessionUpdated(changes={"status": ["odd"]})],
         [SessionUpdated(changes={"status": "odd"}), SessionUpdated(changes={"user_id": {"not": "a text"}})],
-        pytest.param(
-            [SessionUpdated(requests=10**4300 - 1), SessionUpdated(requests=1)],
-            marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="a sum of more digits than JSON may have"),
-        ),
+        [SessionUpdated(requests=10**4300 - 1), SessionUpdated(requests=1)],
     ],
     ids=["endless time", "huge time", "count", "user", "status", "late", "digits"],
 )
