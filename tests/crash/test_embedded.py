@@ -65,12 +65,9 @@ class Users(Processes):
             self.pids.discard(pid)
         return ended
 
-    async def goes(self, pid: int) -> bool:
+    async def goes(self, pid: int) -> None:
         """Wait until a server's process has ended: it lets go of its directory a moment before."""
-        with anyio.fail_after(5):
-            while not self.gone(pid):
-                await anyio.sleep(0.001)  # no-sleep-ok: the end of another process
-        return True
+        await until(lambda: self.gone(pid), within=5)
 
 
 @pytest.fixture
@@ -107,6 +104,16 @@ def servers_below(directory: Path) -> list[int]:
     """Return the process ids of the servers that listen in a directory."""
     lines = [line.split(maxsplit=1) for line in ps("-A", "-ww", "-o", "pid=,args=")]
     return [int(pid) for pid, command in lines if "-server" in command and f"{directory}/" in command]
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock of a file."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 async def append(user: Process, count: int, times: int) -> Any:
@@ -146,7 +153,7 @@ class TestSharing:
             assert await ids(store) == first["event_ids"] + second["event_ids"]
         assert not users.gone(pid)
         await users.closed(other)
-        assert await users.goes(pid)
+        await users.goes(pid)
 
     @pytest.mark.guarantee("S3")
     async def test_the_server_leaves_with_its_last_user_and_the_data_stays(self, users: Users, directory: Path) -> None:
@@ -159,7 +166,7 @@ class TestSharing:
         assert not users.gone(pid)
         assert (await append(two, 1, 2))["version"] == 501
         await users.closed(two)
-        assert await users.goes(pid)
+        await users.goes(pid)
         async with open_store(url(directory)) as store:
             users.pids.add(await server_pid(store))
             assert (await ids(store))[:500] == appended["event_ids"]
@@ -176,7 +183,7 @@ class TestSharing:
         async with open_store(url(directory)) as store:
             assert await server_pid(store) == pid
             assert await ids(store) == appended["event_ids"]
-        assert await users.goes(pid)
+        await users.goes(pid)
 
     async def test_a_long_path(self, users: Users, long_directory: Path) -> None:
         """A directory whose path is too long for a socket is shared like any other."""
@@ -187,10 +194,24 @@ class TestSharing:
         assert (await append(two, 3, 1))["version"] == 6
         await users.closed(one)
         await users.closed(two)
-        assert await users.goes(pid)
+        await users.goes(pid)
         async with open_store(url(long_directory)) as store:
             users.pids.add(await server_pid(store))
             assert await store.version("s") == 6
+
+    async def test_a_directory_by_two_names(self, users: Users, directory: Path, long_directory: Path) -> None:
+        """A directory with a long path, opened through a link as well, has one server."""
+        (directory / "link").symlink_to(long_directory)
+        one, two = await users.user(long_directory), await users.user(directory / "link")
+        assert await users.opened(one) == await users.opened(two)
+
+    async def test_users_with_different_temporary_directories(
+        self, users: Users, directory: Path, long_directory: Path
+    ) -> None:
+        """A directory with a long path has one server, whatever its users' TMPDIR is."""
+        (directory / "tmp").mkdir()
+        one, two = await users.user(long_directory), await users.user(long_directory, TMPDIR=str(directory / "tmp"))
+        assert await users.opened(one) == await users.opened(two)
 
 
 class TestServerKilled:
@@ -215,8 +236,8 @@ class TestServerKilled:
                         await ledger.acknowledges(200)
                         killed = await server_pid(first)
                         os.kill(killed, signal.SIGKILL)
-                        await until(lambda killed=killed: users.gone(killed))  # type: ignore[misc]
-                        async with await opened(directory, again=True) as second:
+                        await users.goes(killed)
+                        async with open_store(url(directory)) as second:
                             pid = await server_pid(second)
                             users.pids.add(pid)
                             assert pid != killed
@@ -225,7 +246,7 @@ class TestServerKilled:
                     finished.set()
             assert ledger.failures == 0
             await ledger.check(first)
-        assert await users.goes(pid)
+        await users.goes(pid)
         async with open_store(url(directory)) as store:
             users.pids.add(await server_pid(store))
             await ledger.check(store)
@@ -238,15 +259,17 @@ class TestMomentsBetween:
         pid = await users.opened(user)
         appended = await append(user, 3, 1)
         os.kill(pid, signal.SIGSTOP)
-        opening = asyncio.ensure_future(opened(directory))
+        opening = asyncio.create_task(embedded.EmbeddedServer.acquire(directory))
         await until(lambda: is_locked(directory / "start.lock"))
         await anyio.to_thread.run_sync(lambda: None)  # the opener has seen by now that the server lives
         os.kill(pid, signal.SIGKILL)
         with anyio.fail_after(20):
-            store = await opening
-        async with store:
-            users.pids.add(await server_pid(store))
+            server = await opening
+        users.pids.add(server.pid)
+        async with open_store(url(directory)) as store:
+            assert await server_pid(store) == server.pid
             assert await ids(store) == appended["event_ids"]
+        await server.release()
 
     @pytest.mark.parametrize("before", ["nothing", "another server"])
     async def test_the_starter_is_killed_while_it_starts(self, users: Users, directory: Path, before: str) -> None:
@@ -261,30 +284,8 @@ class TestMomentsBetween:
         pid = await users.opened(user)
         await append(user, 3, 1)
         await users.closed(user)
-        assert users.gone(pid)
+        await users.goes(pid)
 
-
-async def opened(directory: Path, *, again: bool = False) -> EventStore:
-    """Open a store on a directory; again and again if the opening may break the connection of another store."""
-    while True:
-        try:
-            return await open_store(url(directory))
-        except StoreUnavailable:
-            if not again:
-                raise
-
-
-def is_locked(path: Path) -> bool:
-    """Return whether somebody holds the lock of a file."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-class TestKnownFaults:
     async def test_opening_waits_until_a_large_log_is_loaded(self, users: Users, directory: Path) -> None:
         """A directory with a log that takes a while to load opens like any other."""
         async with open_store(url(directory)) as store:
@@ -312,20 +313,6 @@ class TestKnownFaults:
             assert server.pid == pid
         finally:
             os.kill(pid, signal.SIGCONT)
-
-    async def test_a_directory_by_two_names(self, users: Users, directory: Path, long_directory: Path) -> None:
-        """A directory with a long path, opened through a link as well, has one server."""
-        (directory / "link").symlink_to(long_directory)
-        one, two = await users.user(long_directory), await users.user(directory / "link")
-        assert await users.opened(one) == await users.opened(two)
-
-    async def test_users_with_different_temporary_directories(
-        self, users: Users, directory: Path, long_directory: Path
-    ) -> None:
-        """A directory with a long path has one server, whatever its users' TMPDIR is."""
-        (directory / "tmp").mkdir()
-        one, two = await users.user(long_directory), await users.user(long_directory, TMPDIR=str(directory / "tmp"))
-        assert await users.opened(one) == await users.opened(two)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
     async def test_a_server_that_nobody_reaps(self, users: Users, directory: Path) -> None:

@@ -292,7 +292,7 @@ class TestSubscription:
             await subscription.aclose()
 
 
-class TestKnownFaults:
+class TestRestartedServer:
     @pytest.mark.parametrize("noticed_by", ["read", "append"])
     async def test_a_server_that_came_back_with_less(self, directory: Path, noticed_by: str) -> None:
         """After a server lost its last seconds, an append whose reply is lost is stored once all the same."""

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 from support.ledger import Ledger
-from support.projected import check_views
+from support.projected import check_views, projected
 from support.proxy import Proxy
 from support.servers import Server, binaries
 from support.waiting import until
@@ -25,6 +25,7 @@ from eventstore import (
     ContextSet,
     EventStore,
     MessageAdded,
+    StoreRefused,
     StoreUnavailable,
     open_store,
 )
@@ -61,10 +62,15 @@ def said(text: str) -> MessageAdded:
     return MessageAdded("user", text)
 
 
-class TestKilledWhileAppending:
+class TestAwayWhileAppending:
+    @pytest.mark.parametrize(
+        ("goes", "comes"), [(Server.kill, Server.start), (Server.freeze, Server.thaw)], ids=["killed", "frozen"]
+    )
     @pytest.mark.guarantee("L1", "L2", "L3", "L6", "L8")
-    async def test_what_was_acknowledged_is_there_once_and_in_order(self, server: Server) -> None:
-        """32 writers ride over three kills of the server; the log holds what they were told, and nothing else."""
+    async def test_what_was_acknowledged_is_there_once_and_in_order(
+        self, server: Server, goes: Callable[[Server], None], comes: Callable[[Server], None]
+    ) -> None:
+        """32 writers ride over three outages of the server; the log holds what they were told, and nothing else."""
         ledger = Ledger()
         chance = random.Random(3)
         finished = asyncio.Event()
@@ -90,9 +96,9 @@ class TestKilledWhileAppending:
                         tasks.create_task(write(stores[number % 4], number))
                     for _ in range(3):
                         await ledger.acknowledges(chance.randint(300, 900))
-                        await asyncio.to_thread(server.kill)
+                        await asyncio.to_thread(goes, server)
                         await ledger.fails(WRITERS // 4)
-                        await asyncio.to_thread(server.start)
+                        await asyncio.to_thread(comes, server)
                         await ledger.acknowledges_each(writers)
                     finished.set()
         async with open_store(server.url) as store:
@@ -166,6 +172,24 @@ class TestRestarted:
                 await asyncio.to_thread(server.start)
             await subscription.aclose()
             await check_views(store)
+
+    async def test_an_open_engine_goes_on(self, one_server: Server) -> None:
+        """An engine that was open when the server was killed and restarted goes on, and so does the worker in it."""
+        async with ContextEngine(one_server.url, timeout=20) as engine:
+            for times in (1, 2, 3):
+                await engine.add_conversation_message("s", "user", f"{times}")
+                await engine.update_session("s", increment_requests=True)
+                one_server.kill()
+                one_server.start()
+                history = await engine.get_conversation_history("s")
+                assert [message["content"] for message in history] == [f"{n + 1}" for n in range(times)]
+                session = await engine.get_session("s")
+                assert session is not None
+                assert session["request_count"] == 2 * times  # each user's message counts as a request here
+        async with open_store(one_server.url) as store, ContextEngine(one_server.url) as engine:
+            await projected(store)
+            await check_views(store)
+            assert (await engine.health_check())["status"] == "healthy"
 
     async def test_others_are_not_cut_off(self, one_server: Server) -> None:
         """A store that connects to a restarted server leaves the connections of others alone."""
@@ -299,6 +323,33 @@ class TestScriptsForgotten:
             assert [message["content"] for message in await queries.history("s")] == ["a"]
             assert await queries.context("s", "key") == "value"
             await check_views(store)
+
+
+class TestOutOfMemory:
+    async def test_what_is_refused_is_not_there(self, server: Server) -> None:
+        """While the server has no memory left, appends are refused and write nothing; then they go on."""
+        ledger = Ledger()
+        async with open_store(server.url) as store, Redis.from_url(server.url) as raw:
+
+            async def write(writer: str) -> None:
+                for _ in range(40):
+                    try:
+                        await ledger.append(store, writer, "common", 50)
+                        await ledger.append(store, writer, writer, 20)
+                    except StoreRefused as refused:
+                        assert "'maxmemory'" in str(refused)  # noqa: PT017 - some are refused, some are not
+
+            writers = [f"writer-{number}" for number in range(8)]
+            for room in (200_000, 400_000):
+                used = (await raw.info("memory"))["used_memory"]
+                await raw.config_set("maxmemory", used + room)
+                await asyncio.gather(*map(write, writers))
+            assert len(ledger.refused) > 100
+            refused = len(ledger.refused)
+            await raw.config_set("maxmemory", 0)
+            await asyncio.gather(*map(write, writers))
+            assert len(ledger.refused) == refused
+            await ledger.check(store)
 
 
 class TestGoneForGood:

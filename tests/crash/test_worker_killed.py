@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Self
 
 import pytest
 from support.processes import Process, Processes
 from support.projected import check_views, projected, waiting
 from support.sabotaged_worker import DEATH, DIE, FREEZE
-from support.servers import Server
+from support.servers import Server, binaries
 from support.waiting import until
 
 from eventstore import (
@@ -276,6 +277,23 @@ class TestServerAway:
             await check_views(store)
         worker.terminate()
         assert await worker.ended() == 0
+
+    async def test_a_server_that_came_back_empty_gets_its_worker_back(
+        self, directory: Path, processes: Processes
+    ) -> None:
+        """A worker whose server has forgotten everything, its consumer groups too, projects what is appended then."""
+        with Server(next(iter(binaries().values())), directory, appendonly="no") as server:
+            async with open_store(server.url, timeout=20) as store:
+                workers = [await processes.worker(server.url, name, claim_after=0.1) for name in ("a", "b")]
+                for worker in workers:
+                    await worker.says("worker_started")
+                for times in range(3):
+                    await store.append("s", [said(f"{times}") for _ in range(3 - times)])
+                    await projected(store)
+                    await check_views(store)
+                    server.kill()
+                    server.start()
+                assert all(worker.runs for worker in workers)
 
 
 def entry(event: Event) -> bytes:

@@ -14,6 +14,7 @@ from eventstore import (
     EventStore,
     MessageAdded,
     RecordedEvent,
+    StoreRefused,
     StoreUnavailable,
     WrongExpectedVersion,
 )
@@ -52,6 +53,7 @@ class Ledger:
 
         Raises:
             WrongExpectedVersion: Noted, and raised.
+            StoreRefused: Likewise.
         """
         texts = [f"{writer} {number}" for number in range(self._numbers[writer], self._numbers[writer] + count)]
         self._numbers[writer] += count
@@ -63,7 +65,7 @@ class Ledger:
             self.unknown.append(Unknown(error.session_id, error.event_ids))
         except StoreUnavailable:
             self.refused.append(Refused(session_id, texts))
-        except WrongExpectedVersion:
+        except (WrongExpectedVersion, StoreRefused):
             self.refused.append(Refused(session_id, texts))
             raise
         else:
