@@ -23,6 +23,8 @@ CLAIM_AFTER = 30.0
 """Seconds after which a worker that has not acknowledged its entries is taken for dead. A batch takes under one."""
 TRIM_EVERY = 10.0
 PAUSE = 0.5
+SUSPICIOUS = 3
+"""Entries that are handed out so often have seen two workers die."""
 MAX_ATTEMPTS = 3
 """How often a session may be at hand when its worker dies before it is parked."""
 
@@ -98,7 +100,7 @@ class ProjectionWorker:
         """Do the work that a dead worker left, carefully where it may have been what killed it."""
         while claimed := await consumer.claim(idle=self._claim_after, count=256):
             log.info("Taking over.", action="worker_took_over", worker=self.name, entries=len(claimed))
-            suspect = [delivery for delivery in claimed if delivery.attempts > 2]  # noqa: PLR2004 - its second worker
+            suspect = [delivery for delivery in claimed if delivery.attempts >= SUSPICIOUS]
             await self._carefully(suspect)
             await self.projector.finish(consumer, claimed)
 

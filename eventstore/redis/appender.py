@@ -24,8 +24,9 @@ from eventstore.errors import (
     WrongExpectedVersion,
 )
 from eventstore.events import RecordedEvent
+from eventstore.redis.commands import Command, Script, refusal
 from eventstore.redis.keys import Keys
-from eventstore.redis.link import Command, Link, LinkLost, Script, refusal
+from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
 from eventstore.store import Appended, Expected
 

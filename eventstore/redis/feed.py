@@ -9,8 +9,9 @@ from typing import Any
 from eventstore.errors import StoreRefused
 from eventstore.feed import Delivery, FeedId, PartitionProgress, Pointer, Position
 from eventstore.logs import get_logger
+from eventstore.redis.commands import Argument, Call, Command, Script, checked, refusal
 from eventstore.redis.keys import Keys
-from eventstore.redis.link import Argument, Call, Command, Link, LinkLost, Script, checked, refusal
+from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links
 
 log = get_logger("feed")

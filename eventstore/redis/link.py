@@ -10,49 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import math
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib.resources import files
-from typing import Any, Self, TypeAlias
+from typing import Any
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import NoScriptError, RedisError
 
-from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.errors import StoreUnavailable
 from eventstore.logs import get_logger
+from eventstore.redis.commands import Argument, Call, Command, Script, next_reply, pack, refusal
 
 log = get_logger("link")
 
 _RUN_ID = re.compile(rb"run_id:(\w+)")
-
-Argument: TypeAlias = bytes | str | int
-Command: TypeAlias = Sequence[Argument]
-Call: TypeAlias = tuple[Sequence[bytes], Sequence[Argument]]
-"""The keys and arguments of a script."""
-
-
-class Script:
-    """A Lua script, known to the server by its SHA-1."""
-
-    def __init__(self, text: str) -> None:
-        """Take the script's text."""
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    @classmethod
-    def load(cls, package: str, name: str) -> Self:
-        """Read ``name`` from a package's folder."""
-        return cls(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 class LinkLost(StoreUnavailable):
@@ -117,7 +89,7 @@ class Link:
         if self.closed:
             future.set_exception(LinkLost("it was closed", sent=False, epoch=self.epoch))
             return future
-        self._unsent.append(_Request(_pack(commands), len(commands), future))
+        self._unsent.append(_Request(pack(commands), len(commands), future))
         self._work.set()
         if self._runner is None or self._runner.done():
             self._runner = self._loop.create_task(self._run(), name="contextengine-link")
@@ -213,8 +185,8 @@ class Link:
 
     async def _ask(self, connection: AbstractConnection, *commands: Command) -> list[Any]:
         """Send commands while nobody else uses the connection, and return their replies."""
-        await connection.send_packed_command(_pack(commands), check_health=False)
-        return [await _reply(connection) for _ in commands]
+        await connection.send_packed_command(pack(commands), check_health=False)
+        return [await next_reply(connection) for _ in commands]
 
     async def _send(self, connection: AbstractConnection) -> None:
         while True:
@@ -233,7 +205,7 @@ class Link:
     async def _receive(self, connection: AbstractConnection) -> None:
         unanswered = self._unanswered
         while True:
-            reply = await _reply(connection)
+            reply = await next_reply(connection)
             request = unanswered[0]
             request.replies.append(reply)
             request.missing -= 1
@@ -257,36 +229,3 @@ class Link:
                 future = requests.popleft().future
                 if not future.done():
                     future.set_exception(LinkLost(reason, sent=sent, epoch=self.epoch))
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    """Wait for the next reply, and return it; an error reply too."""
-    try:
-        return await connection.read_response(disable_decoding=True, timeout=math.inf, disconnect_on_error=False)
-    except (ResponseError, AuthenticationError, AuthorizationError) as error:
-        return error
-
-
-def refusal(error: Exception) -> StoreRefused:
-    """Turn the server's error reply into ours."""
-    refused = StoreRefused(f"Redis refused: {error}. Nothing was written.")
-    refused.__cause__ = error
-    return refused
-
-
-def checked(replies: Sequence[Any]) -> Sequence[Any]:
-    """Return the replies of a pipeline.
-
-    Raises:
-        StoreRefused: One of them is an error.
-    """
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise refusal(reply)
-    return replies
-
-
-def _pack(commands: Sequence[Command]) -> list[bytes]:
-    """Return the commands as RESP."""
-    pack: Callable[[Any], bytes] = hiredis.pack_command
-    return [pack(tuple(command)) for command in commands]

@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from eventstore.errors import StoreUnavailable, UnknownStoreUrl
-from eventstore.redis.link import Argument, Call, Command, Link, LinkLost, Script, checked
+from eventstore.redis.commands import Argument, Call, Command, Script, checked
+from eventstore.redis.link import Link, LinkLost
 
 T = TypeVar("T")
 

@@ -17,7 +17,8 @@ from redis.exceptions import NoScriptError
 from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
 from eventstore.redis.appender import recorded
-from eventstore.redis.link import Argument, Call, Command, Link, Script, checked
+from eventstore.redis.commands import Argument, Call, Command, Script, checked
+from eventstore.redis.link import Link
 from eventstore.redis.store import RedisStore
 from projections.history import Message
 from projections.session import ACTIVE, SessionState

@@ -30,7 +30,7 @@ from eventstore import (
     open_store,
 )
 from eventstore.redis import store as redis_store
-from eventstore.redis.link import Command
+from eventstore.redis.commands import Command
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
 

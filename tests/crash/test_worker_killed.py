@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +27,7 @@ from eventstore import (
     SessionEnded,
     SessionStarted,
     SessionUpdated,
+    StoreUnavailable,
     open_store,
 )
 from eventstore.codec import encode
@@ -34,7 +35,8 @@ from eventstore.ids import new_event_id
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from projections import GROUP, Projector, Queries, open_views
-from projections.views import Parked
+from projections.views import Parked, ViewsChange
+from workers import ProjectionWorker, projection
 
 
 @pytest.fixture
@@ -294,6 +296,35 @@ class TestServerAway:
                     server.kill()
                     server.start()
                 assert all(worker.runs for worker in workers)
+
+    @pytest.mark.xfail(
+        strict=True,
+        raises=AssertionError,
+        reason="ProjectionWorker._carefully counts an attempt that ends with StoreUnavailable or StoreRefused like one "
+        "that ends with the worker's death, so a healthy session is parked after a few outages, and stays so",
+    )
+    async def test_outages_are_no_crashes(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A session that is at hand while its worker loses the server, again and again, is not parked for it."""
+        monkeypatch.setattr(projection, "PAUSE", 0.01)
+        views = open_views(store)
+        commit = views.commit
+        outages = iter(range(6))
+
+        async def commit_without_server(changes: Sequence[ViewsChange]) -> list[bool]:
+            if changes and next(outages, None) is not None:
+                raise StoreUnavailable("This is staged.")
+            return await commit(changes)
+
+        monkeypatch.setattr(views, "commit", commit_without_server)
+        await store.append("s", said("a"))
+        worker = ProjectionWorker(store, views, name="a", claim_after=0.01)
+        working = asyncio.create_task(worker.run())
+        await projected(store)
+        await worker.stop()
+        await working
+        assert next(outages, None) is None
+        assert await views.parked() == []
+        await check_views(store)
 
 
 def entry(event: Event) -> bytes:
