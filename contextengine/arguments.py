@@ -7,6 +7,8 @@ from typing import Any
 from eventstore.errors import InvalidInput
 from eventstore.store import check_number
 
+MOST = 10**12
+"""A count that is replaced leaves room to be counted on from there."""
 LONGEST = 1e12
 """Seconds: some 30,000 years. Sums of such stay finite."""
 
@@ -18,6 +20,17 @@ def limit_of(limit: object, name: str = "limit") -> int | None:
         InvalidInput: It is neither None nor a whole number from 0.
     """
     return None if limit is None else check_number(name, limit) or None
+
+
+def count_of(value: object, name: str) -> int:
+    """Return a count.
+
+    Raises:
+        InvalidInput: It is not a whole number from 0 to `MOST`.
+    """
+    if check_number(name, value) > MOST:
+        raise InvalidInput(f"{name} must be a whole number from 0 to {MOST}.")
+    return check_number(name, value)
 
 
 def seconds_of(value: object, name: str) -> float:

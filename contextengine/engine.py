@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Self
 
 from redis.asyncio import Redis
@@ -66,6 +67,7 @@ class ContextEngine(Sessions, Conversations, Contexts, Monitoring):
             "max_event_bytes": max_event_bytes,
         }
         self._runtime: Runtime | None = None
+        self._changing = asyncio.Lock()
 
     async def initialize(self) -> bool:
         """Connect. Does nothing on an open engine.
@@ -79,17 +81,25 @@ class ContextEngine(Sessions, Conversations, Contexts, Monitoring):
             PartitionCountMismatch: The namespace was made with another partition count.
             InvalidInput: A setting cannot be accepted.
         """
-        if self._runtime is None:
-            self._runtime = await Runtime.open(
-                self._target, fallback=self._fallback, workers=self._workers, **self._options
-            )
+        async with self._changing:
+            if self._runtime is None:
+                self._runtime = await Runtime.open(
+                    self._target, fallback=self._fallback, workers=self._workers, **self._options
+                )
         return True
 
     async def close(self) -> None:
-        """Let the worker finish and disconnect. Does nothing on a closed engine."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            await runtime.close()
+        """Let the worker finish and disconnect. Does nothing on a closed engine.
+
+        It goes on to the end even if whoever awaits it is cancelled.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        async with self._changing:
+            runtime, self._runtime = self._runtime, None
+            if runtime is not None:
+                await runtime.close()
 
     async def __aenter__(self) -> Self:
         """Connect."""

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contextengine.arguments import dict_of, limit_of, seconds_of, text_of
+from contextengine.arguments import count_of, dict_of, limit_of, seconds_of, text_of
 from contextengine.runtime import Open
 from contextengine.values import Session, SessionPage
 from eventstore import (
     EXISTS,
     NO_STREAM,
+    AppendOutcomeUnknown,
     Event,
     HistoryCleared,
     InvalidInput,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
+    StoreUnavailable,
     UnknownSession,
     WrongExpectedVersion,
 )
 from eventstore.ids import check_name
-from eventstore.store import check_number
 from projections.session import ACTIVE, COUNTERS
 
 FIXED = frozenset({"session_id", "created_at", "last_activity", "message_count", "version"})
@@ -45,15 +46,21 @@ class Sessions(Open):
             check_name(user_id, "user id")
         runtime = self._here()
         started = SessionStarted(user_id, dict_of(metadata, "metadata"))
+        event_ids: list[str] = []
         try:
-            await runtime.store.append(session_id, started, expected_version=NO_STREAM)
+            event_ids = (await runtime.store.append(session_id, started, expected_version=NO_STREAM)).event_ids
         except WrongExpectedVersion:
             while (session := await runtime.queries.session(session_id)) and not session.state.created:
                 try:
                     await runtime.store.append(session_id, started, expected_version=session.version)
                 except WrongExpectedVersion:
                     continue
-        return await self._existing(session_id)
+        try:
+            return await self._existing(session_id)
+        except StoreUnavailable as error:
+            if not event_ids:
+                raise
+            raise AppendOutcomeUnknown(session_id, event_ids, f"it was created, then {error}") from error
 
     async def get_session(self, session_id: str) -> Session | None:
         """Return a session, None if it does not exist."""
@@ -170,5 +177,5 @@ def _checked_changes(changes: dict[str, Any]) -> dict[str, Any]:
         elif name == "total_processing_time":
             seconds_of(value, f"updates[{name!r}]")
         elif name in COUNTERS:
-            check_number(f"updates[{name!r}]", value)
+            count_of(value, f"updates[{name!r}]")
     return changes

@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from eventstore.codec import encode
-from eventstore.errors import InvalidInput
+from eventstore.errors import EventTooLarge, InvalidInput
 from eventstore.events import Event
 from eventstore.ids import check_session_id, new_event_id
 from eventstore.store import Expected, ExpectedVersion, check_number
 
 MAX_EVENTS_PER_APPEND = 1000
+MAX_APPEND_BYTES = 64 * 1024 * 1024
+"""Of all events of an append together: what a server takes in well within a timeout."""
 
 
 class EncodedAppend(msgspec.Struct, frozen=True, gc=False):
@@ -56,4 +58,7 @@ def encode_append(
     entries = [
         encode(event_id, event, meta, max_event_bytes) for event_id, event in zip(event_ids, events, strict=True)
     ]
+    size = sum(map(len, entries))
+    if size > MAX_APPEND_BYTES:
+        raise EventTooLarge(f"An append of {size:,} bytes is over the limit of {MAX_APPEND_BYTES:,}: divide it.")
     return EncodedAppend(session_id, session_key, expected, event_ids, entries)

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -92,11 +91,19 @@ class EmbeddedServer:
         if appendfsync not in FSYNC_POLICIES:
             raise InvalidInput(f"appendfsync must be one of {', '.join(FSYNC_POLICIES)}, not {appendfsync!r}.")
         directory = _made(Path(directory))
-        users = (directory / "users.lock").open("a")
         try:
-            await anyio.to_thread.run_sync(lambda: fcntl.flock(users, fcntl.LOCK_SH))
+            users = (directory / "users.lock").open("a")
+        except OSError as error:
+            raise InvalidInput(f"The directory {directory} cannot be used: {error}.") from error
+        try:
+            await _lock(users, fcntl.LOCK_SH)
             async with _starting(directory):
                 pid = await _found_or_started(directory, appendfsync)
+        except OSError as error:
+            users.close()
+            if isinstance(error, StoreUnavailable):
+                raise
+            raise InvalidInput(f"The directory {directory} cannot be used: {error}.") from error
         except BaseException:
             users.close()
             raise
@@ -106,18 +113,21 @@ class EmbeddedServer:
         """Leave. If this was the last user, stop the server, which writes everything to disk first.
 
         Raises:
-            StoreUnavailable: The server does not stop.
+            StoreUnavailable: The server does not stop, or its directory has gone.
         """
-        async with _starting(self.directory):
-            try:
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            else:
-                if _lives(self.directory):
-                    await _stop(self.directory)
-            finally:
-                self._users.close()
+        try:
+            async with _starting(self.directory):
+                try:
+                    fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return
+                await _stop(self.directory)
+        except FileNotFoundError as error:
+            raise StoreUnavailable(
+                f"The directory {self.directory} has gone, and with it the way to its server, process {self.pid}."
+            ) from error
+        finally:
+            self._users.close()
 
 
 def _made(directory: Path) -> Path:
@@ -134,8 +144,21 @@ def _made(directory: Path) -> Path:
 async def _starting(directory: Path) -> AsyncIterator[None]:
     """Hold the directory's start lock."""
     with (directory / "start.lock").open("a") as lock:
-        await anyio.to_thread.run_sync(lambda: fcntl.flock(lock, fcntl.LOCK_EX))
+        await _lock(lock, fcntl.LOCK_EX)
         yield
+
+
+async def _lock(file: IO[str], kind: int) -> None:
+    """Wait for a lock without holding up a thread."""
+    with anyio.move_on_after(START_TIMEOUT):
+        while True:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await anyio.sleep(POLL)
+            else:
+                return
+    raise StoreUnavailable(f"Somebody has held {file.name} for {START_TIMEOUT:g} s.")
 
 
 def _lives(directory: Path) -> bool:
@@ -226,16 +249,27 @@ def _start(directory: Path, appendfsync: str) -> subprocess.Popen[bytes]:
 
 
 async def _stop(directory: Path) -> None:
-    """Stop the directory's server and wait until it has gone."""
+    """Stop the directory's server, if there is one, and wait until it has gone."""
     asked = False
     with anyio.move_on_after(START_TIMEOUT):
         while _lives(directory):
-            if not asked and (pid := await anyio.to_thread.run_sync(_process_id, _address(directory))):
-                os.kill(pid, signal.SIGTERM)
-                asked = True
+            # By its socket, not by a process id, which may be of another container.
+            asked = asked or await anyio.to_thread.run_sync(_shut_down, _address(directory))
             await anyio.sleep(POLL)
         return
     raise StoreUnavailable(f"The embedded server does not stop; see {directory / 'server.log'}.")
+
+
+def _shut_down(path: str) -> bool:
+    """Ask the server at a path to write everything and to end; return whether it got that."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(ASK_TIMEOUT)
+            client.connect(path)
+            client.sendall(b"SHUTDOWN NOSAVE\r\n")  # no snapshot: the append-only file has everything
+            return not client.recv(64).startswith(b"-")
+    except OSError:
+        return False
 
 
 def _socket_path(directory: Path) -> Path:

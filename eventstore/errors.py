@@ -21,7 +21,7 @@ ContextEngineError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eventstore.events import RecordedEvent
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 class ContextEngineError(Exception):
     """The root of every error that this project raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by message and attributes, whatever the constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[ContextEngineError], message: tuple[Any, ...], attributes: dict[str, Any]
+) -> ContextEngineError:
+    error = kind.__new__(kind, *message)
+    error.args = message
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidInput(ContextEngineError, ValueError):

@@ -73,7 +73,7 @@ class Opening:
         path, _, query = rest.partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
         appendfsync = options.pop("appendfsync", DEFAULT_FSYNC)
-        if not path or options:
+        if not path.strip("/") or "%00" in path or "\0" in path or options:
             raise UnknownStoreUrl(
                 f"{self._target!r} should be embedded:///a/directory, optionally with ?appendfsync=everysec."
             )
@@ -131,6 +131,7 @@ def _split(url: str) -> tuple[str, str]:
         UnknownStoreUrl: No store serves the scheme.
     """
     scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
     if not separator or scheme not in {"redis", "rediss", "unix", "embedded", "memory"}:
         shown = urlsplit(url).scheme or url[:40]
         raise UnknownStoreUrl(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -43,20 +44,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", help="this worker's name, unique among its group (default: host and process id)")
     parser.add_argument(
         "--claim-after",
-        type=float,
+        type=_seconds,
         default=CLAIM_AFTER,
         metavar="SECONDS",
         help="take over what another worker has not finished for so long (default: %(default)g)",
     )
     parser.add_argument(
         "--drain",
-        type=float,
+        type=_seconds,
         default=10.0,
         metavar="SECONDS",
         help="after SIGTERM, give up unfinished work after so long; others take it over (default: %(default)g)",
     )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError("must be a number of seconds from 0")
+    return seconds
 
 
 def configure_logging(level: str) -> None:

@@ -89,7 +89,7 @@ class ProjectionWorker:
                 if loop.time() >= trim_at:
                     await self._store.feed.trim()
                     trim_at = loop.time() + TRIM_EVERY
-                await self.projector.step(consumer, wait=LONGEST_WAIT)
+                await self.projector.step(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
             await consumer.leave()
         finally:
             self._consumer = None

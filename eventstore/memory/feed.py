@@ -73,7 +73,7 @@ class _Partition:
 
 
 class MemoryFeed:
-    """An `eventstore.store.Feed` in memory."""
+    """An `eventstore.feed.Feed` in memory."""
 
     def __init__(self, partitions: int) -> None:
         """Begin empty."""
@@ -131,7 +131,7 @@ class MemoryFeed:
 
 
 class MemoryConsumer:
-    """An `eventstore.store.Consumer` in memory."""
+    """An `eventstore.feed.Consumer` in memory."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def pointers_of(fields: Sequence[bytes]) -> list[Pointer]:
 
 
 class RedisFeed:
-    """An `eventstore.store.Feed` on Redis."""
+    """An `eventstore.feed.Feed` on Redis."""
 
     def __init__(self, links: Links, keys: Keys) -> None:
         """Belong to a store."""
@@ -112,7 +112,7 @@ class RedisFeed:
 
 
 class RedisConsumer:
-    """An `eventstore.store.Consumer` on Redis, with a connection of its own, because it blocks."""
+    """An `eventstore.feed.Consumer` on Redis, with a connection of its own, because it blocks."""
 
     def __init__(self, links: Links, feeds: Sequence[bytes], workers: bytes, group: str, name: str) -> None:
         """Take the feeds of all partitions; `register` makes the group."""

@@ -16,7 +16,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 
 from eventstore.errors import StoreUnavailable
 from eventstore.logs import get_logger
@@ -24,6 +30,8 @@ from eventstore.redis.commands import Argument, Call, Command, Script, next_repl
 
 log = get_logger("link")
 
+REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
+WRONG_PASSWORD = "invalid username-password"  # noqa: S105 - how redis-py words it, as a mere ConnectionError
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 
 
@@ -33,13 +41,15 @@ class LinkLost(StoreUnavailable):
     Attributes:
         sent: Whether the commands may have reached the server.
         epoch: Which of the link's connections it was.
+        answered: Whether the server answered, and refused the connection (a wrong password, say).
     """
 
-    def __init__(self, reason: str, *, sent: bool, epoch: int) -> None:
+    def __init__(self, reason: str, *, sent: bool, epoch: int, answered: bool = False) -> None:
         """Say why, whether the commands were written to the socket, and on which connection of the link."""
         super().__init__(f"The connection to Redis was lost: {reason.rstrip('.')}.")
         self.sent = sent
         self.epoch = epoch
+        self.answered = answered
 
 
 class _Request:
@@ -142,8 +152,8 @@ class Link:
 
     async def _run(self) -> None:
         """Connect, then send and receive until the connection breaks; then fail what is in flight and end."""
+        reason, answered = "it was closed", False
         connection = self._make_connection()
-        reason = "it was closed"
         try:
             async with asyncio.timeout(self._reply_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
@@ -152,9 +162,10 @@ class Link:
             await self._converse(connection)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
+            answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason
         finally:
             self._runner = None
-            self._fail_all(reason)
+            self._fail_all(reason, answered=answered)
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
 
@@ -177,6 +188,8 @@ class Link:
         read the first try from the old socket's buffer after the look.
         """
         client_id, info = await self._ask(connection, ("CLIENT", "ID"), ("INFO", "server"))
+        if isinstance(client_id, Exception):
+            raise client_id
         run = _RUN_ID.search(info) if isinstance(info, bytes) else None
         run_id = run[1] if run else None
         if self.client_id is not None and run_id == self._run_id:  # else that server, and its connections, have gone
@@ -223,9 +236,9 @@ class Link:
                 raise TimeoutError(f"no reply for {overdue:.1f} s")
             await asyncio.sleep(self._reply_timeout - overdue + 0.001)
 
-    def _fail_all(self, reason: str) -> None:
+    def _fail_all(self, reason: str, *, answered: bool) -> None:
         for requests, sent in ((self._unanswered, True), (self._unsent, False)):
             while requests:
                 future = requests.popleft().future
                 if not future.done():
-                    future.set_exception(LinkLost(reason, sent=sent, epoch=self.epoch))
+                    future.set_exception(LinkLost(reason, sent=sent, epoch=self.epoch, answered=answered))

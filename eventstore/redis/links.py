@@ -73,6 +73,7 @@ class Links:
             "health_check_interval": 0,
         }
         self.timeout = timeout
+        self._connection()  # what it does not take, it refuses here
         self._shared = PerLoop(lambda: Link(self._connection, reply_timeout=timeout))
 
     @classmethod
@@ -83,8 +84,11 @@ class Links:
             UnknownStoreUrl: The URL has a part that redis-py does not understand.
         """
         try:
-            settings = parse_url(url)
-            return cls(settings.pop("connection_class", Connection), dict(settings), timeout)
+            settings = dict(parse_url(url))
+            for of_a_pool in ("max_connections", "timeout"):  # there is no pool: all calls share one connection
+                settings.pop(of_a_pool, None)
+            connection_class: Any = settings.pop("connection_class", Connection)
+            return cls(connection_class, settings, timeout)
         except (ValueError, TypeError, RedisError) as error:
             raise UnknownStoreUrl(f"The URL {url!r} cannot be used: {error}.") from error
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import anyio
 
 from eventstore.appending import EncodedAppend, encode_append
-from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, StoreUnavailable
+from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, StoreRefused, StoreUnavailable
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
@@ -61,6 +61,7 @@ class RedisStore:
         Raises:
             StoreUnavailable: The server does not answer.
             ServerUnfit: Its version or settings would lose events.
+            StoreRefused: The server refuses the credentials.
             PartitionCountMismatch: The namespace was made with another count.
         """
         try:
@@ -69,6 +70,8 @@ class RedisStore:
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
+            if isinstance(error, LinkLost) and error.answered:
+                raise StoreRefused(f"Redis answers, and refuses. {error} Check the credentials and the URL.") from error
             if isinstance(error, LinkLost):
                 advice = "Check that it runs, and the URL and credentials."
                 raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error
@@ -189,12 +192,11 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._closed:
-            return
         self._closed = True
         await self.links.aclose()
-        if self._on_close is not None:
-            await self._on_close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            await on_close()
 
     async def __aenter__(self) -> Self:
         """Return the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from contextengine import (
     InvalidInput,
     PartitionCountMismatch,
     ServerUnfit,
+    StoreRefused,
     StoreUnavailable,
     UnknownStoreUrl,
 )
-from eventstore import open_store
+from eventstore import embedded, open_store
 from eventstore.redis import fitness
 
 NOBODY = "unix:///nonexistent/socket"
@@ -65,6 +67,24 @@ class TestTable:
         assert await backend(ContextEngine(url)) == "redis"
         async with ContextEngine(url) as engine:
             assert [m.content for m in await engine.get_conversation_history("s")] == ["x"]
+
+    async def test_many_engines_on_one_directory(self, directory: Path) -> None:
+        """Sixty engines that open a directory at once in one process share its server, which then ends."""
+        engines = [ContextEngine(f"embedded://{directory}", workers=False) for _ in range(60)]
+        await asyncio.gather(*(engine.initialize() for engine in engines))
+        await asyncio.gather(*(engine.close() for engine in engines))
+        assert not embedded._lives(directory)
+
+    async def test_opening_at_once_and_closing_under_cancellation(self, directory: Path) -> None:
+        """One engine opened by five tasks is opened once; a close whose caller is cancelled goes on to its end."""
+        engine = ContextEngine(f"embedded://{directory}")
+        await asyncio.gather(*(engine.initialize() for _ in range(5)))
+        closing = asyncio.create_task(engine.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await engine.close()
+        assert not embedded._lives(directory)
 
     @pytest.mark.parametrize("name", ["CONTEXTENGINE_URL", "REDIS_URL"])
     async def test_environment(
@@ -116,6 +136,39 @@ class TestRefusals:
         """What redis-py refuses in a URL is passed on as our error."""
         with pytest.raises(UnknownStoreUrl):
             await open_store(url)
+
+    @pytest.mark.parametrize("option", ["foo=1", "ssl_cert_reqs=none"])
+    async def test_url_options_that_a_connection_does_not_take(self, option: str) -> None:
+        """An option that redis-py's connection refuses is refused at once, not waited for."""
+        with pytest.raises(UnknownStoreUrl):
+            await open_store(f"redis://localhost?{option}")
+
+    async def test_url_options_of_a_pool(self, redis_url: str, namespace: str) -> None:
+        """Options that concern redis-py's pool do no harm: there is no pool here."""
+        url = redis_url + "?max_connections=10&timeout=5"
+        assert await backend(ContextEngine(url, namespace=namespace)) == "redis"
+
+    async def test_a_wrong_password_is_no_reason_for_memory(self, server: Server) -> None:
+        """A server that answers and refuses raises, whatever the fallback."""
+        async with Redis.from_url(server.url) as client:
+            await client.config_set("requirepass", "secret")
+        url = server.url.replace("unix://", "unix://:wrong@")
+        with pytest.raises(StoreRefused, match="credentials"):
+            await ContextEngine(url, fallback="memory").initialize()
+
+    async def test_a_user_who_may_not_connect_as_we_do(self, server: Server) -> None:
+        """A missing permission is named."""
+        async with Redis.from_url(server.url) as client:
+            await client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-client")  # type: ignore[no-untyped-call]
+        with pytest.raises(StoreRefused, match="client"):
+            await open_store(server.url.replace("unix://", "unix://bob:pw@"))
+
+    async def test_embedded_directories_that_cannot_be(self, directory: Path) -> None:
+        """A root, a NUL, a file in the way: each is refused as bad input."""
+        (directory / "file").write_text("")
+        for path in ("/", "//", "/tmp/a%00b", f"{directory}/file", f"{directory}/file/below"):  # noqa: S108
+            with pytest.raises(InvalidInput):
+                await open_store(f"embedded://{path}")
 
     @pytest.mark.parametrize(
         "options",

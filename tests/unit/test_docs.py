@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -77,6 +78,23 @@ def test_public_names(package: Any) -> None:
         value = getattr(package, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__doc__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        eventstore.UnknownSession("s"),
+        eventstore.WrongExpectedVersion("s", 1, 2, []),
+        eventstore.AppendOutcomeUnknown("s", ["id"], "why"),
+        eventstore.CorruptLog("s", 1, "why"),
+        eventstore.InvalidInput("why"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_can_be_pickled(error: ContextEngineError) -> None:
+    """An error that comes from another process says and bears the same."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_every_error_is_exported() -> None:
