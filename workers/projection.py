@@ -54,6 +54,7 @@ class ProjectionWorker:
         self._views = views
         self._claim_after = claim_after
         self._consumer: Consumer | None = None
+        self._interrupted: set[str] = set()
         self._stopping = anyio.Event()
 
     async def run(self) -> None:
@@ -107,9 +108,16 @@ class ProjectionWorker:
     async def _carefully(self, deliveries: Sequence[Delivery]) -> None:
         """Project sessions one by one, counting each before its work begins, so that a crash is counted too."""
         for session_id in {pointer.session_id for d in deliveries for pointer in d.pointers}:
+            if session_id in self._interrupted:
+                await self._views.forget_attempts(session_id)
+                self._interrupted.remove(session_id)
             attempts = await self._views.count_attempt(session_id)
             if attempts > MAX_ATTEMPTS:
                 await self.projector.park(session_id, 0, f"It was at hand when its worker died, {attempts - 1} times.")
-            else:
+                continue
+            try:
                 await self.projector.project_or_park([session_id])
-                await self._views.forget_attempts(session_id)
+            except (StoreUnavailable, StoreRefused):
+                self._interrupted.add(session_id)  # the server is at fault, not the session
+                raise
+            await self._views.forget_attempts(session_id)

@@ -297,12 +297,6 @@ class TestServerAway:
                     server.start()
                 assert all(worker.runs for worker in workers)
 
-    @pytest.mark.xfail(
-        strict=True,
-        raises=AssertionError,
-        reason="ProjectionWorker._carefully counts an attempt that ends with StoreUnavailable or StoreRefused like one "
-        "that ends with the worker's death, so a healthy session is parked after a few outages, and stays so",
-    )
     async def test_outages_are_no_crashes(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """A session that is at hand while its worker loses the server, again and again, is not parked for it."""
         monkeypatch.setattr(projection, "PAUSE", 0.01)
