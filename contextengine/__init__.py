@@ -12,7 +12,8 @@ for _name in ("workers", "projections", "eventstore"):
             f"contextengine's own package {_name!r} {_where}: rename what shadows it or move it off the path."
         )
 
-from contextengine.engine import ContextEngine  # noqa: E402 - after the check
+from contextengine.clients import get_redis_client  # noqa: E402 - after the check
+from contextengine.engine import ContextEngine  # noqa: E402
 from contextengine.values import Message, Session, SessionPage  # noqa: E402
 from eventstore.errors import (  # noqa: E402
     AppendOutcomeUnknown,
@@ -54,4 +55,5 @@ __all__ = [
     "UnknownSession",
     "UnknownStoreUrl",
     "WrongExpectedVersion",
+    "get_redis_client",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from contextengine.arguments import dict_of, limit_of, text_of
+from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
 from eventstore import InvalidInput, MessageAdded
@@ -48,7 +49,7 @@ class Conversations(Open):
         message = MessageAdded(
             text_of(role, "role"), content, dict_of(metadata, "metadata"), name, tool_calls, tool_call_id
         )
-        await self._here().store.append(session_id, message)
+        await self._here().append(session_id, message)
         return True
 
     async def add_conversation_messages(self, session_id: str, messages: Iterable[Mapping[str, Any]]) -> bool:
@@ -67,7 +68,7 @@ class Conversations(Open):
         """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             raise InvalidInput(f"messages must be a list of dicts, not {type(messages).__name__}.")
-        await self._here().store.append(session_id, [_message(message) for message in messages])
+        await self._here().append(session_id, *[_message(message) for message in messages])
         return True
 
     async def get_conversation_history(self, session_id: str, limit: int | None = 50) -> list[Message]:
@@ -83,6 +84,25 @@ class Conversations(Open):
         """
         messages = await self._here().queries.history(session_id, limit_of(limit))
         return [Message(message) for message in messages]
+
+    async def format_conversation_history(
+        self,
+        session_id: str,
+        format: str = "messages",  # noqa: A002 - the name that users know
+        limit: int | None = 50,
+    ) -> Any:
+        """Return the newest messages in a shape that prompts take.
+
+        Args:
+            session_id: The session.
+            format: ``messages``, ``string`` (one text) or ``dict`` (plain dicts); see `contextengine.formatting`.
+            limit: At most so many; 0 or None for all.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+        """
+        check_format(format)
+        return formatted(await self.get_conversation_history(session_id, limit), format)
 
 
 def _message(given: Mapping[str, Any]) -> MessageAdded:

@@ -7,18 +7,19 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from contextengine.agents import Agents
+from contextengine.checkpoints import Checkpoints
 from contextengine.contexts import Contexts
-from contextengine.conversations import Conversations
+from contextengine.metrics import Metrics
 from contextengine.monitoring import Monitoring
 from contextengine.runtime import Runtime
-from contextengine.sessions import Sessions
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.errors import InvalidInput
 from eventstore.opening import DEFAULT_TIMEOUT
 from eventstore.store import DEFAULT_NAMESPACE
 
 
-class ContextEngine(Sessions, Conversations, Contexts, Monitoring):
+class ContextEngine(Agents, Contexts, Checkpoints, Metrics, Monitoring):
     """Conversation memory for agents: every change is an event in the session's log, every answer a fold of it.
 
     Use it with ``async with``, or await `initialize` and `close`. One engine serves any number of tasks, and more than

@@ -1,78 +1,140 @@
-"""What an open engine consists of: a store, its views, the queries over them, and a worker inside this process."""
+"""What an open engine consists of: a store, its views, the queries over them, and what goes on in the background."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from contextengine.connecting import connect
-from eventstore.errors import NotInitialized
+from contextengine.tally import Tally
+from eventstore import (
+    ANY,
+    Appended,
+    ContextDeleted,
+    ContextSet,
+    Event,
+    EventStore,
+    InvalidSessionId,
+    NotInitialized,
+)
 from eventstore.logs import get_logger
-from eventstore.store import EventStore
+from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
+from projections.session import GLOBAL
 from workers.projection import ProjectionWorker, default_name
 
 log = get_logger("engine")
 
 DRAIN = 5.0
+"""Seconds for which a closing engine lets its worker finish."""
 
 
 class Runtime:
     """The open parts of one engine."""
 
     def __init__(self, store: EventStore, *, workers: bool) -> None:
-        """Build on an open store. The worker starts with the first use on an event loop."""
+        """Build on an open store. The background begins with `keep_working`."""
         self.store = store
         self.views = open_views(store)
-        self.queries = Queries(store, self.views, Projector(store, self.views))
-        self._workers = workers
+        self.projector = Projector(store, self.views)
+        self.queries = Queries(store, self.views, self.projector)
+        self.tally = Tally(self.queries)
         self._worker: ProjectionWorker | None = None
-        self._worker_task: asyncio.Task[None] | None = None
+        self._working = _Background("worker", self._work) if workers else None
+        self._counting = _Background("tally", self.tally.keep_fresh)
 
     @classmethod
     async def open(cls, target: Any, *, fallback: str | None, workers: bool, **options: Any) -> Runtime:
-        """Connect, and start the worker. Raises as `connect` does."""
+        """Connect, and start the background. Raises as `connect` does."""
         runtime = cls(await connect(target, fallback=fallback, **options), workers=workers)
+        await runtime.tally.begin()
         runtime.keep_working()
         return runtime
 
+    async def append(self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY) -> Appended:
+        """Append to the log, and count it. Raises as `EventStore.append` does.
+
+        Raises:
+            InvalidSessionId: The id is that of the global context, and the event is no context's.
+        """
+        if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
+            raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
+        appended = await self.store.append(session_id, events, expected_version=expected_version)
+        self.tally.count(appended, events)
+        return appended
+
     def keep_working(self) -> None:
-        """Start the worker, or start it again if it was cancelled with others or its event loop has gone."""
-        task = self._worker_task
-        if not self._workers or (task is not None and not task.cancelled() and not task.get_loop().is_closed()):
-            return
-        name = f"{default_name()}-{id(self):x}"
-        self._worker = ProjectionWorker(self.store, self.views, name=name)
-        self._worker_task = asyncio.get_running_loop().create_task(self._worker.run(), name="contextengine-worker")
-        self._worker_task.add_done_callback(_report)
+        """Start what goes on in the background, or start it again where its event loop has gone."""
+        self._counting.keep()
+        if self._working is not None:
+            self._working.keep()
 
     @property
     def worker_failure(self) -> str | None:
         """Why the worker inside this process has died, None if it has not."""
-        task = self._worker_task
-        if task is None or not task.done() or task.cancelled():
-            return None
-        error = task.exception()
+        error = self._working.failure if self._working is not None else None
         return f"{type(error).__name__}: {error}" if error else None
 
     async def close(self) -> None:
         """Let the worker finish what it has in hand, for `DRAIN` seconds at most, then close the store."""
-        task, worker = self._worker_task, self._worker
-        if task is not None and worker is not None and not task.done():
-            if task.get_loop() is asyncio.get_running_loop():
-                await worker.stop()
-                _, unfinished = await asyncio.wait([task], timeout=DRAIN)
-                if unfinished:
-                    task.cancel()
-                    await asyncio.wait([task])
-            elif task.get_loop().is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(worker.stop(), task.get_loop()))
+        await self._counting.end(0)
+        if self._working is not None:
+            if self._worker is not None:
+                await self._working.on_its_loop(self._worker.stop)
+            await self._working.end(DRAIN)
         await self.store.aclose()
 
+    async def _work(self) -> None:
+        self._worker = ProjectionWorker(self.store, self.views, name=f"{default_name()}-{id(self):x}")
+        await self._worker.run()
 
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("The worker in this process died.", action="worker_died", exc_info=error)
+
+class _Background:
+    """A task that is started again when it was cancelled with others, or its event loop has gone."""
+
+    def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._name = name
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+
+    def keep(self) -> None:
+        task = self._task
+        if task is None or task.cancelled() or task.get_loop().is_closed():
+            self._task = asyncio.get_running_loop().create_task(self._work(), name=f"contextengine-{self._name}")
+            self._task.add_done_callback(self._report)
+
+    @property
+    def failure(self) -> BaseException | None:
+        task = self._task
+        return None if task is None or not task.done() or task.cancelled() else task.exception()
+
+    async def on_its_loop(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run something where the task lives, unless it lives no more."""
+        task = self._task
+        if task is None or task.done() or not task.get_loop().is_running():
+            return
+        if task.get_loop() is asyncio.get_running_loop():
+            await do()
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(do(), task.get_loop()))
+
+    async def end(self, within: float) -> None:
+        """Wait for the task, and cancel it if it has not ended in time."""
+        task = self._task
+        if task is None or task.done() or not task.get_loop().is_running():
+            return
+        if task.get_loop() is not asyncio.get_running_loop():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+            return
+        _, unfinished = await asyncio.wait([task], timeout=within)
+        if unfinished:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("A background task died.", action="background_died", task=self._name, exc_info=error)
 
 
 class Open:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from contextengine.arguments import count_of, dict_of, limit_of, seconds_of, text_of
@@ -11,7 +12,10 @@ from contextengine.values import Session, SessionPage
 from eventstore import (
     EXISTS,
     NO_STREAM,
+    Append,
+    Appended,
     AppendOutcomeUnknown,
+    ContextEngineError,
     Event,
     HistoryCleared,
     InvalidInput,
@@ -27,6 +31,7 @@ from projections.session import ACTIVE, COUNTERS
 
 FIXED = frozenset({"session_id", "created_at", "last_activity", "message_count", "version"})
 CLEARED = "cleared"
+EXPIRED = "expired"
 
 
 class Sessions(Open):
@@ -48,11 +53,11 @@ class Sessions(Open):
         started = SessionStarted(user_id, dict_of(metadata, "metadata"))
         event_ids: list[str] = []
         try:
-            event_ids = (await runtime.store.append(session_id, started, expected_version=NO_STREAM)).event_ids
+            event_ids = (await runtime.append(session_id, started, expected_version=NO_STREAM)).event_ids
         except WrongExpectedVersion:
             while (session := await runtime.queries.session(session_id)) and not session.state.created:
                 try:
-                    await runtime.store.append(session_id, started, expected_version=session.version)
+                    await runtime.append(session_id, started, expected_version=session.version)
                 except WrongExpectedVersion:
                     continue
         try:
@@ -65,7 +70,7 @@ class Sessions(Open):
     async def get_session(self, session_id: str) -> Session | None:
         """Return a session, None if it does not exist."""
         session = await self._here().queries.session(session_id)
-        return Session.of(session) if session else None
+        return Session.of(session) if session and session.state.created_ms else None
 
     async def update_session(
         self,
@@ -146,6 +151,36 @@ class Sessions(Open):
         page = await self._here().queries.sessions(status=status, user_id=user_id, limit=limit_of(limit), cursor=cursor)
         return SessionPage(map(Session.of, page.sessions), page.cursor)
 
+    async def cleanup_inactive_sessions(self, max_idle_seconds: float = 1800) -> int:
+        """End, as ``expired``, the active sessions in which nothing happened for so long. Nothing is deleted.
+
+        A session in which something happens meanwhile stays active.
+
+        Returns:
+            How many sessions it ended.
+
+        Raises:
+            InvalidInput: The time is not a number from 0.
+        """
+        idle = seconds_of(max_idle_seconds, "max_idle_seconds")
+        runtime = self._here()
+        until = await runtime.store.now() - timedelta(seconds=idle)
+        page = await runtime.queries.sessions(status=ACTIVE)
+        stale = [
+            Append(session.session_id, [SessionEnded(EXPIRED)], expected_version=session.version)
+            for session in page.sessions
+            if session.state.active_ms <= until.timestamp() * 1000
+        ]
+        results = await runtime.store.append_many(stale)
+        failures = [r for r in results if isinstance(r, ContextEngineError) and not isinstance(r, WrongExpectedVersion)]
+        if failures:
+            raise failures[0]
+        return sum(isinstance(result, Appended) for result in results)
+
+    async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
+        """Do as `cleanup_inactive_sessions`, in hours."""
+        return await self.cleanup_inactive_sessions(seconds_of(max_idle_hours, "max_idle_hours") * 3600)
+
     async def _existing(self, session_id: str) -> Session:
         session = await self.get_session(session_id)
         if session is None:
@@ -154,7 +189,7 @@ class Sessions(Open):
 
     async def _append_existing(self, session_id: str, *events: Event) -> None:
         try:
-            await self._here().store.append(session_id, events, expected_version=EXISTS)
+            await self._here().append(session_id, *events, expected_version=EXISTS)
         except WrongExpectedVersion:
             raise UnknownSession(session_id) from None
 

@@ -19,6 +19,8 @@ from eventstore.errors import (
     WrongExpectedVersion,
 )
 from eventstore.events import (
+    CheckpointStored,
+    CheckpointWritesStored,
     ContextDeleted,
     ContextSet,
     Event,
@@ -40,6 +42,8 @@ __all__ = [
     "Append",
     "AppendOutcomeUnknown",
     "Appended",
+    "CheckpointStored",
+    "CheckpointWritesStored",
     "ContextDeleted",
     "ContextEngineError",
     "ContextSet",

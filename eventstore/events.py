@@ -75,6 +75,22 @@ class ContextDeleted(Event, frozen=True):
     key: str
 
 
+class CheckpointStored(Event, frozen=True):
+    """A workflow's checkpoint was stored, or stored again under its id."""
+
+    checkpoint_id: str
+    data: dict[str, JSON]
+    metadata: dict[str, JSON] = {}
+
+
+class CheckpointWritesStored(Event, frozen=True):
+    """The intermediate writes of a task were stored beside a checkpoint, in place of the task's earlier ones."""
+
+    checkpoint_id: str
+    task_id: str
+    writes: list[JSON]
+
+
 class UnknownEvent(msgspec.Struct, frozen=True):
     """An event of a type that this version does not know: kept as it is, and passed over by the folds."""
 
@@ -83,7 +99,15 @@ class UnknownEvent(msgspec.Struct, frozen=True):
 
 
 KnownEvent: TypeAlias = (
-    SessionStarted | SessionUpdated | SessionEnded | MessageAdded | HistoryCleared | ContextSet | ContextDeleted
+    SessionStarted
+    | SessionUpdated
+    | SessionEnded
+    | MessageAdded
+    | HistoryCleared
+    | ContextSet
+    | ContextDeleted
+    | CheckpointStored
+    | CheckpointWritesStored
 )
 
 

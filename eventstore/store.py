@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
@@ -177,6 +178,10 @@ class EventStore(Protocol):
 
     async def version(self, session_id: str) -> int:
         """Return the version of a session: how many events were ever appended. 0 if it does not exist."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time by the clock that stamps the events, as an aware UTC datetime."""
         ...
 
     async def aclose(self) -> None:

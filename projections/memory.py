@@ -12,6 +12,7 @@ import msgspec
 from eventstore.events import RecordedEvent
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
+from projections.checkpoints import Checkpoint, Writes
 from projections.history import Message
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
@@ -29,6 +30,8 @@ class _SessionViews:
         self.state = _encode(SessionState())
         self.history: list[bytes] = []
         self.context: dict[str, bytes] = {}
+        self.checkpoints: dict[str, bytes] = {}
+        self.writes: dict[tuple[str, str], bytes] = {}
 
 
 class MemoryViews:
@@ -61,6 +64,21 @@ class MemoryViews:
         """Return all context keys."""
         return self._snapshot(session_id, list(self._views(session_id).context))
 
+    async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
+        """Return a checkpoint."""
+        found = self._views(thread_id).checkpoints.get(checkpoint_id)
+        return self._snapshot(thread_id, [_decode(found)] if found is not None else [])
+
+    async def read_checkpoints(self, thread_id: str, limit: int | None) -> Snapshot[list[Checkpoint]]:
+        """Return the newest checkpoints."""
+        newest = list(reversed(self._views(thread_id).checkpoints.values()))[:limit]
+        return self._snapshot(thread_id, [_decode(checkpoint) for checkpoint in newest])
+
+    async def read_writes(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Writes]]:
+        """Return the writes beside a checkpoint."""
+        writes = self._views(thread_id).writes
+        return self._snapshot(thread_id, [_decode(w) for (owner, _), w in writes.items() if owner == checkpoint_id])
+
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
         return [self._commit(change) for change in changes]
@@ -73,7 +91,8 @@ class MemoryViews:
         places = (
             Listed(state.active_ms, session_id.encode())
             for session_id, state in states.items()
-            if (state.user_id == user_id if user_id is not None else status in (None, state.status))
+            if state.created_ms
+            and (state.user_id == user_id if user_id is not None else status in (None, state.status))
         )
         return heapq.nlargest(limit, (place for place in places if after is None or place < after))
 
@@ -81,10 +100,11 @@ class MemoryViews:
         """Return the counts."""
         states = [_state(views.state) for views in self._sessions.values()]
         return Totals(
-            sessions=len(states),
-            active_sessions=sum(state.status == ACTIVE for state in states),
+            sessions=sum(state.created_ms > 0 for state in states),
+            active_sessions=sum(state.created_ms > 0 and state.status == ACTIVE for state in states),
             messages=sum(state.message_count for state in states),
             context_operations=sum(state.context_operations for state in states),
+            checkpoints=sum(state.checkpoint_count for state in states),
             events=self._events,
         )
 
@@ -131,6 +151,10 @@ class MemoryViews:
         if change.history.cleared:
             views.history = []
         views.history += [_encode(message) for message in change.history.added]
+        for checkpoint_id, checkpoint in change.checkpoints.stored.items():
+            views.checkpoints.pop(checkpoint_id, None)
+            views.checkpoints[checkpoint_id] = _encode(checkpoint)
+        views.writes.update({place: _encode(writes) for place, writes in change.checkpoints.writes.items()})
         views.context.update({key: _encode(value) for key, value in change.context.values.items()})
         for key in change.context.deleted:
             views.context.pop(key, None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
+from eventstore.feed import Position
 from eventstore.store import EventStore
+from projections.checkpoints import Checkpoint
 from projections.history import Message
 from projections.projector import GROUP, Projector
 from projections.session import SessionState
@@ -50,7 +52,7 @@ class Queries:
         self._projector = projector
 
     async def session(self, session_id: str) -> SessionAt | None:
-        """Return a session as it is now, None if it does not exist."""
+        """Return a session as it is now, None if there are no events."""
         (snapshot,) = await self._views.read_sessions([session_id])
         change = await self._caught_up(snapshot)
         return SessionAt(session_id, change.version, change.after) if change.version else None
@@ -62,18 +64,38 @@ class Queries:
         messages = change.history.apply(snapshot.value)
         return messages if last is None else messages[-last:]
 
-    async def context(self, session_id: str, key: str) -> Any:
-        """Return the value of a context key, `MISSING` if it has none."""
+    async def context(self, session_id: str, key: str) -> tuple[Any, int]:
+        """Return the value of a context key, `MISSING` if it has none, and the version of the session's log."""
         snapshot = await self._views.read_context(session_id, key)
         change = await self._caught_up(snapshot)
         stored: Mapping[str, Any] = dict(zip([key], snapshot.value, strict=False))
-        return change.context.apply(stored).get(key, MISSING)
+        return change.context.apply(stored).get(key, MISSING), change.version
 
     async def context_keys(self, session_id: str) -> list[str]:
         """Return all context keys in alphabetical order."""
         snapshot = await self._views.read_context_keys(session_id)
         change = await self._caught_up(snapshot)
         return sorted(change.context.apply(dict.fromkeys(snapshot.value)))
+
+    async def checkpoint(self, thread_id: str, checkpoint_id: str) -> Checkpoint | None:
+        """Return a checkpoint, None if there is none of that id."""
+        snapshot = await self._views.read_checkpoint(thread_id, checkpoint_id)
+        change = await self._caught_up(snapshot)
+        stored = {checkpoint["checkpoint_id"]: checkpoint for checkpoint in snapshot.value}
+        return {**stored, **change.checkpoints.stored}.get(checkpoint_id)
+
+    async def checkpoints(self, thread_id: str, limit: int | None = None) -> list[Checkpoint]:
+        """Return the newest checkpoints, newest first; all if the limit is None."""
+        snapshot = await self._views.read_checkpoints(thread_id, limit)
+        change = await self._caught_up(snapshot)
+        return change.checkpoints.newest(snapshot.value, limit)
+
+    async def writes(self, thread_id: str, checkpoint_id: str) -> list[Any]:
+        """Return all writes beside a checkpoint, in the order in which they were stored."""
+        snapshot = await self._views.read_writes(thread_id, checkpoint_id)
+        change = await self._caught_up(snapshot)
+        found = change.checkpoints.writes_of(checkpoint_id, snapshot.value)
+        return [write for writes in found for write in writes["writes"]]
 
     async def sessions(
         self,
@@ -115,29 +137,41 @@ class Queries:
         await self.catch_up()
         return await self._views.totals()
 
+    async def stored_totals(self) -> Totals:
+        """Return counts over all sessions, as far as the workers have come."""
+        return await self._views.totals()
+
     async def catch_up(self) -> None:
         """Make sure that what has been appended by now is projected: wait for the workers a little, then help them."""
-        goal = [progress.end for progress in await self._store.feed.progress(GROUP)]
+        goal = await self._goal()
+        if not await self.projected(goal):
+            await self._help(goal)
 
-        async def reached() -> bool:
-            progress = await self._store.feed.progress(GROUP)
-            return all(partition.done >= end for partition, end in zip(progress, goal, strict=True))
-
-        if await reached():
-            return
+    async def projected(self, goal: Position | None = None) -> bool:
+        """Whether the workers have come to a place in the feeds (by default to where they end now), or do so soon."""
+        goal = goal or await self._goal()
+        if await self._reached(goal):
+            return True
         if any(age < ALIVE for age in (await self._store.feed.heartbeats(GROUP)).values()):
             deadline = asyncio.get_running_loop().time() + PATIENCE
             while asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(POLL)
-                if await reached():
-                    return
-        await self._help(reached)
+                if await self._reached(goal):
+                    return True
+        return False
 
-    async def _help(self, reached: Callable[[], Awaitable[bool]]) -> None:
+    async def _goal(self) -> Position:
+        return tuple(partition.end for partition in await self._store.feed.progress(GROUP))
+
+    async def _reached(self, goal: Position) -> bool:
+        progress = await self._store.feed.progress(GROUP)
+        return all(partition.done >= end for partition, end in zip(progress, goal, strict=True))
+
+    async def _help(self, goal: Position) -> None:
         """Work as one more consumer of the workers' group, taking over what others have not finished."""
         consumer = await self._store.feed.join(GROUP, "reader")
         try:
-            while not await reached():
+            while not await self._reached(goal):
                 if not await self._projector.step(consumer, wait=0):
                     await self._projector.finish(consumer, await consumer.claim(idle=0, count=1000))
             await consumer.leave()

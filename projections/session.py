@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from eventstore.events import (
+    CheckpointStored,
+    CheckpointWritesStored,
     ContextDeleted,
     ContextSet,
     MessageAdded,
@@ -20,6 +22,8 @@ from eventstore.events import (
 from eventstore.store import MAX_NUMBER
 
 ACTIVE = "active"
+GLOBAL = "$global"
+"""The stream of the context values that belong to no session."""
 COUNTERS = ("request_count", "error_count", "total_processing_time")
 REPLACEABLE = frozenset({"user_id", "status", "metadata", *COUNTERS})
 """The fields that ``SessionUpdated.changes`` replaces. Any other key of it goes into the metadata."""
@@ -29,17 +33,21 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of a session after some version of its log.
 
     Attributes:
-        created_ms: When the first event was recorded, in Unix milliseconds.
+        created_ms: When its first event was recorded, in Unix milliseconds; 0 while there is no session: a stream that
+            holds but checkpoints, or the global context, is none.
         active_ms: When the last event was recorded.
         created: Whether somebody created it on purpose; otherwise it began with whatever came first.
+        ended: Whether it has ended, whatever its status says.
         total_processing_time: In seconds.
         message_count: Messages ever added, compacted or cleared ones included.
         context_operations: Context values ever set or deleted.
+        checkpoint_count: Checkpoints ever stored.
     """
 
     created_ms: int = 0
     active_ms: int = 0
     created: bool = False
+    ended: bool = False
     user_id: str | None = None
     status: str = ACTIVE
     request_count: int = 0
@@ -47,6 +55,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     total_processing_time: float = 0.0
     message_count: int = 0
     context_operations: int = 0
+    checkpoint_count: int = 0
     metadata: dict[str, Any] = {}
 
 
@@ -58,8 +67,9 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     """
     fields = msgspec.structs.asdict(state)
     for event in events:
-        fields["created_ms"] = fields["created_ms"] or event.recorded_ms
-        fields["active_ms"] = event.recorded_ms
+        if fields["created_ms"] or _begins_a_session(event):
+            fields["created_ms"] = fields["created_ms"] or event.recorded_ms
+            fields["active_ms"] = event.recorded_ms
         match event.data:
             case MessageAdded(role=role):
                 fields["message_count"] += 1
@@ -76,7 +86,9 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
                 fields["total_processing_time"] += update.processing_time
                 _change(fields, update.changes)
             case SessionEnded(status=status):
-                fields["status"] = status
+                fields["status"], fields["ended"] = status, True
+            case CheckpointStored():
+                fields["checkpoint_count"] += 1
     return _checked(fields)
 
 
@@ -95,12 +107,16 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     return msgspec.convert(fields, SessionState)
 
 
+def _begins_a_session(event: RecordedEvent) -> bool:
+    return event.session_id != GLOBAL and not isinstance(event.data, CheckpointStored | CheckpointWritesStored)
+
+
 def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:
     for name, value in changes.items():
         if name == "metadata":
             fields["metadata"] = fields["metadata"] | value
         elif name == "status":
-            if fields["status"] == ACTIVE:
+            if not fields["ended"]:
                 fields["status"] = value
         elif name in REPLACEABLE:
             fields[name] = value

@@ -12,7 +12,8 @@ import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed
 from eventstore.events import RecordedEvent
-from projections import context, history, session
+from projections import checkpoints, context, history, session
+from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.context import ContextChange
 from projections.history import HistoryChange, Message
 from projections.session import SessionState
@@ -60,6 +61,7 @@ class ViewsChange(msgspec.Struct, frozen=True):
     after: SessionState
     history: HistoryChange
     context: ContextChange
+    checkpoints: CheckpointChange
 
 
 def fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
@@ -87,6 +89,7 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         after=session.fold(state, events),
         history=history.fold(HistoryChange(), events),
         context=context.fold(ContextChange(), events),
+        checkpoints=checkpoints.fold(CheckpointChange(), events),
     )
 
 
@@ -125,6 +128,7 @@ class Totals(msgspec.Struct, frozen=True):
     active_sessions: int = 0
     messages: int = 0
     context_operations: int = 0
+    checkpoints: int = 0
     events: int = 0
 
 
@@ -152,6 +156,18 @@ class ViewStore(Protocol):
 
     async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
         """Return all context keys, in no order."""
+        ...
+
+    async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
+        """Return a checkpoint in a list; an empty list if there is none of that id."""
+        ...
+
+    async def read_checkpoints(self, thread_id: str, limit: int | None) -> Snapshot[list[Checkpoint]]:
+        """Return the newest checkpoints, newest first; all if the limit is None."""
+        ...
+
+    async def read_writes(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Writes]]:
+        """Return the writes beside a checkpoint, in no order."""
         ...
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from eventstore.appending import EncodedAppend, encode_append
@@ -138,6 +139,11 @@ class MemoryStore:
         self._check_open()
         check_session_id(session_id)
         return len(self._logs.get(session_id, ()))
+
+    async def now(self) -> datetime:
+        """Return this process's time."""
+        self._check_open()
+        return datetime.now(UTC)
 
     def events(self, session_id: str, after: int, limit: int) -> list[RecordedEvent]:
         """Return events at once, for views that are read at the same moment."""

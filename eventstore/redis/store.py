@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import anyio
@@ -189,6 +190,12 @@ class RedisStore:
         heads = self.keys.heads(self.keys.partition(session_key))
         head = await self.links.call("HGET", heads, session_key)
         return int(head.split(b"-")[0]) if head else 0
+
+    async def now(self) -> datetime:
+        """Return the server's time."""
+        self._check_open()
+        seconds, microseconds = await self.links.call("TIME")
+        return datetime.fromtimestamp(int(seconds) + int(microseconds) / 1e6, UTC)
 
     async def aclose(self) -> None:
         """Close the connections."""

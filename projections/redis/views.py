@@ -1,14 +1,9 @@
-"""The views on Redis.
-
-Of a session: ``session@1:`` a hash of version and state, ``history@1:`` a list of messages, ``context@1:`` a hash of
-values. Of a partition: ``sessions@1``, ``sessions@1:status:...`` and ``sessions@1:user:...``, sorted sets by last
-activity; ``totals@1``, ``parked`` and ``attempts``, hashes.
-"""
+"""The views on Redis: read them, list them, park them. `projections.redis.commits` writes them."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,14 +15,25 @@ from eventstore.redis.appender import recorded
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.link import Link
 from eventstore.redis.store import RedisStore
+from projections.checkpoints import Checkpoint, Writes
 from projections.history import Message
+from projections.redis.commits import (
+    CHECKPOINTS,
+    COMMIT,
+    CONTEXT,
+    HISTORY,
+    ORDER,
+    SESSION,
+    TOTALS,
+    WRITES,
+    commit_call,
+    index_key,
+    writes_suffix,
+)
 from projections.session import ACTIVE, SessionState
-from projections.views import GENERATION, TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
 
 READ = Script.load("projections.redis", "read.lua")
-COMMIT = Script.load("projections.redis", "commit.lua")
-WORDS = 500
-"""The most words of one command in a commit: Lua unpacks them onto its stack."""
 
 _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState).decode
@@ -36,11 +42,6 @@ _value = msgspec.json.Decoder().decode
 _messages = msgspec.json.Decoder(list[Message]).decode
 
 
-def _named(what: str) -> bytes:
-    return f"{what}@{GENERATION}".encode()
-
-
-SESSION, HISTORY, CONTEXT, SESSIONS, TOTALS = map(_named, ("session", "history", "context", "sessions", "totals"))
 PARKED, ATTEMPTS = b"parked", b"attempts"
 
 
@@ -85,19 +86,40 @@ class RedisViews:
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
-        reply = await self._read_context(session_id, "HGET", key)
+        reply = await self._read_other(session_id, CONTEXT, "HGET", key)
         return _snapshot(session_id, reply, [] if reply[3] is None else [_value(reply[3])])
 
     async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
         """Return all context keys."""
-        reply = await self._read_context(session_id, "HKEYS")
+        reply = await self._read_other(session_id, CONTEXT, "HKEYS")
         return _snapshot(session_id, reply, [key.decode() for key in reply[3]])
+
+    async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
+        """Return a checkpoint."""
+        reply = await self._read_other(thread_id, CHECKPOINTS, "HGET", checkpoint_id)
+        return _snapshot(thread_id, reply, [] if reply[3] is None else [_value(reply[3])])
+
+    async def read_checkpoints(self, thread_id: str, limit: int | None) -> Snapshot[list[Checkpoint]]:
+        """Return the newest checkpoints: first which they are, then, in a second round trip, what they hold."""
+        reply = await self._read_other(thread_id, ORDER, "ZREVRANGE", 0, -1 if limit is None else limit - 1)
+        found: list[bytes | None] = []
+        if reply[3]:
+            key = self._keys.of_session(CHECKPOINTS, check_session_id(thread_id))
+            found = await self._links.call("HMGET", key, *reply[3])
+        # One that was stored again in between is newer than its place says.
+        checkpoints = [_value(checkpoint) for checkpoint in found if checkpoint is not None]
+        return _snapshot(thread_id, reply, sorted(checkpoints, key=lambda stored: -stored["version"]))
+
+    async def read_writes(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Writes]]:
+        """Return the writes beside a checkpoint."""
+        reply = await self._read_other(thread_id, WRITES, "HVALS", suffix=writes_suffix(checkpoint_id))
+        return _snapshot(thread_id, reply, [_value(writes) for writes in reply[3]])
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
         if not changes:
             return []
-        calls = [self._commit_call(change) for change in changes]
+        calls = [commit_call(self._keys, change) for change in changes]
         replies = await self._links.evaluate_many(COMMIT, calls)
         return [reply == 1 for reply in replies]
 
@@ -107,7 +129,7 @@ class RedisViews:
         """Return sessions by last activity, newest first."""
         commands: list[Command] = []
         for partition in range(self._keys.partitions):
-            index = self._index(partition, status=status, user_id=user_id)
+            index = index_key(self._keys, partition, status=status, user_id=user_id)
             newest = "+inf" if after is None else f"({after.active_ms}"
             commands.append(("ZREVRANGEBYSCORE", index, newest, "-inf", "WITHSCORES", "LIMIT", 0, limit))
             if after is not None:
@@ -124,13 +146,22 @@ class RedisViews:
         """Return the counts."""
         commands: list[Command] = []
         for partition in range(self._keys.partitions):
-            commands.append(("ZCARD", self._index(partition)))
-            commands.append(("ZCARD", self._index(partition, status=ACTIVE)))
-            commands.append(("HMGET", self._keys.shared(partition, TOTALS), "messages", "context_operations", "events"))
+            commands.append(("ZCARD", index_key(self._keys, partition)))
+            commands.append(("ZCARD", index_key(self._keys, partition, status=ACTIVE)))
+            commands.append(
+                (
+                    "HMGET",
+                    self._keys.shared(partition, TOTALS),
+                    "messages",
+                    "context_operations",
+                    "checkpoints",
+                    "events",
+                )
+            )
         replies = await self._links.pipeline(commands)
         counts = [[int(count or 0) for count in reply] for reply in replies[2::3]]
-        messages, operations, events = map(sum, zip(*counts, strict=True))
-        return Totals(sum(replies[0::3]), sum(replies[1::3]), messages, operations, events)
+        messages, operations, checkpoints, events = map(sum, zip(*counts, strict=True))
+        return Totals(sum(replies[0::3]), sum(replies[1::3]), messages, operations, checkpoints, events)
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
@@ -170,62 +201,11 @@ class RedisViews:
         key, session_key = self._of_partition(ATTEMPTS, session_id)
         await self._links.call("HDEL", key, session_key)
 
-    async def _read_context(self, session_id: str, *command: Argument) -> Any:
+    async def _read_other(self, session_id: str, what: bytes, *command: Argument, suffix: bytes = b"") -> Any:
+        """Run a command on another view of a session, beside reading the session view and the tail."""
         session_key = check_session_id(session_id)
-        keys = [*self._view_and_log(session_key), self._keys.of_session(CONTEXT, session_key)]
+        keys = [*self._view_and_log(session_key), self._keys.of_session(what, session_key) + suffix]
         return await self._links.evaluate(READ, keys, [TAIL, *command])
-
-    def _commit_call(self, change: ViewsChange) -> Call:
-        """Return the commit script's keys and arguments for a change."""
-        session_key = check_session_id(change.session_id)
-        commands = list(self._writes(session_key, change))
-        keys = [self._keys.of_session(SESSION, session_key), *dict.fromkeys(key for _, key, *_ in commands)]
-        arguments: list[Argument] = [change.base]
-        for command in commands:
-            arguments += (len(command), *command)
-        return keys, arguments
-
-    def _writes(self, session_key: bytes, change: ViewsChange) -> Iterable[tuple[Any, ...]]:
-        """Give the commands that write a change; the second word of each is its key."""
-        keys, before, after = self._keys, change.before, change.after
-        partition = keys.partition(session_key)
-        state = _encode(after)
-        yield ("HSET", keys.of_session(SESSION, session_key), "version", change.version, "state", state)
-        history = keys.of_session(HISTORY, session_key)
-        if change.history.cleared:
-            yield ("DEL", history)
-        for words in _in_chunks([_encode(message) for message in change.history.added]):
-            yield ("RPUSH", history, *words)
-        context = keys.of_session(CONTEXT, session_key)
-        values = [word for key, value in change.context.values.items() for word in (key.encode(), _encode(value))]
-        for words in _in_chunks(values):
-            yield ("HSET", context, *words)
-        for words in _in_chunks([key.encode() for key in change.context.deleted]):
-            yield ("HDEL", context, *words)
-        totals = keys.shared(partition, TOTALS)
-        yield ("HINCRBY", totals, "events", change.version - change.base)
-        if after.message_count > before.message_count:
-            yield ("HINCRBY", totals, "messages", after.message_count - before.message_count)
-        if after.context_operations > before.context_operations:
-            yield ("HINCRBY", totals, "context_operations", after.context_operations - before.context_operations)
-        for index in self._indexes(partition, before) - self._indexes(partition, after):
-            yield ("ZREM", index, session_key)
-        for index in self._indexes(partition, after):
-            yield ("ZADD", index, after.active_ms, session_key)
-
-    def _indexes(self, partition: int, state: SessionState) -> set[bytes]:
-        """Return the lists in which a session stands; none if it has no view yet."""
-        if not state.created_ms:
-            return set()
-        indexes = {self._index(partition), self._index(partition, status=state.status)}
-        return indexes if state.user_id is None else indexes | {self._index(partition, user_id=state.user_id)}
-
-    def _index(self, partition: int, *, status: str | None = None, user_id: str | None = None) -> bytes:
-        if user_id is not None:
-            return self._keys.shared(partition, SESSIONS + b":user:" + user_id.encode())
-        if status is not None:
-            return self._keys.shared(partition, SESSIONS + b":status:" + status.encode())
-        return self._keys.shared(partition, SESSIONS)
 
     def _view_and_log(self, session_key: bytes) -> tuple[bytes, bytes]:
         keys = self._keys
@@ -248,7 +228,3 @@ def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any
     except msgspec.MsgspecError as error:
         damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
     return Snapshot(session_id, version, state, tail, value, damage)
-
-
-def _in_chunks(words: list[bytes]) -> Iterable[list[bytes]]:
-    return (words[start : start + WORDS] for start in range(0, len(words), WORDS))

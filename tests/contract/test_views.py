@@ -64,7 +64,7 @@ async def answers(queries: Queries, session_id: str = "s") -> list[object]:
         await queries.session(session_id),
         await queries.history(session_id),
         await queries.context_keys(session_id),
-        [await queries.context(session_id, key) for key in ("a", "b")],
+        [(await queries.context(session_id, key))[0] for key in ("a", "b")],
     ]
 
 
@@ -180,7 +180,7 @@ class TestCommits:
         for number in range(50):
             await store.append(f"s{number % 5}", [said(str(number)), ContextSet("k", number)])
         await asyncio.gather(*(projector.project(f"s{n}" for n in range(5)) for _ in range(8)))
-        assert await views.totals() == Totals(5, 5, 50, 50, 100)
+        assert await views.totals() == Totals(5, 5, 50, 50, events=100)
         assert [len((await views.read_history(f"s{n}", None)).value) for n in range(5)] == [10] * 5
 
     async def test_nothing_to_commit(self, views: ViewStore) -> None:

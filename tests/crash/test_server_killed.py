@@ -321,7 +321,7 @@ class TestScriptsForgotten:
                 await raw.script_flush()
                 await operation()
             assert [message["content"] for message in await queries.history("s")] == ["a"]
-            assert await queries.context("s", "key") == "value"
+            assert (await queries.context("s", "key"))[0] == "value"
             await check_views(store)
 
 

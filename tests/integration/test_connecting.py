@@ -20,6 +20,7 @@ from contextengine import (
     StoreRefused,
     StoreUnavailable,
     UnknownStoreUrl,
+    get_redis_client,
 )
 from eventstore import embedded, open_store
 from eventstore.redis import fitness
@@ -42,6 +43,26 @@ async def backend(engine: ContextEngine) -> str:
         health = await engine.health_check()
         assert health["redis_connected"] is (health["storage_backend"] == "redis")
         return str(health["storage_backend"])
+
+
+class TestClients:
+    async def test_of_what_is_known_of_a_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Host, port, database and password make a client; what is left out comes from the environment."""
+        monkeypatch.setenv("REDIS_PORT", "7000")
+        client = await get_redis_client(host="example.org", db=2, password="secret")  # noqa: S106
+        settings = client.connection_pool.connection_kwargs
+        assert (settings["host"], settings["port"], settings["db"]) == ("example.org", 7000, 2)
+        assert settings["password"] == "secret"  # noqa: S105
+        monkeypatch.setenv("REDIS_PORT", "many")
+        with pytest.raises(InvalidInput, match="REDIS_PORT"):
+            await get_redis_client()
+
+    async def test_bare(self, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With nothing given, the environment says where the server is, and an engine runs on it."""
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        client = await get_redis_client()
+        assert await backend(ContextEngine(redis_client=client, namespace=namespace)) == "redis"
+        await client.aclose()
 
 
 class TestTable:

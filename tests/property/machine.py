@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from strategies import SESSIONS, STATUSES, USERS, events, keys, messages, objects
+from strategies import SESSIONS, STATUSES, USERS, checkpoint_ids, checkpoints, events, keys, messages, objects
 from world import EVERYTHING, Mark, World
 
 from eventstore import ANY, EXISTS, NO_STREAM, Append, Event, HistoryCleared
@@ -110,6 +110,18 @@ class SessionsMachine(RuleBasedStateMachine):
         """Append messages of any content."""
         self.run(self.world.append_one(session_id, new, ANY, None))
 
+    @rule(session_id=a_session, new=st.lists(checkpoints, min_size=1, max_size=5), again=st.none() | st.booleans())
+    def append_checkpoints(self, session_id: str, new: list[Event], again: bool | None) -> None:
+        """Append checkpoints and writes: perhaps to a stream that holds nothing else, and is no session.
+
+        Perhaps append them once more, the other way round, before or after the views have seen them.
+        """
+        self.run(self.world.append_one(session_id, new, ANY, None))
+        if again:
+            self.run(self.world.projector.project_or_park([session_id]))
+        if again is not None:
+            self.run(self.world.append_one(session_id, new[::-1], ANY, None))
+
     @rule(appends=st.lists(st.tuples(a_session, some_events, an_expectation), min_size=1, max_size=5))
     def append_many(self, appends: list[tuple[str, list[Event], Expectation]]) -> None:
         """Append to several sessions in one go, to one more than once."""
@@ -181,6 +193,11 @@ class SessionsMachine(RuleBasedStateMachine):
     def read(self, session_id: str, last: int | None, key: str) -> None:
         """Ask everything about one session."""
         self.run(self.world.check_answers(session_id, last, key))
+
+    @rule(session_id=a_session, limit=st.none() | st.integers(1, 4), checkpoint_id=checkpoint_ids)
+    def read_checkpoints(self, session_id: str, limit: int | None, checkpoint_id: str) -> None:
+        """Ask for the checkpoints of one stream, and for what was written beside them."""
+        self.run(self.world.check_checkpoints(session_id, limit, checkpoint_id))
 
     @rule(
         session_id=a_session,

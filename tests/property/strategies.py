@@ -7,6 +7,8 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from eventstore import (
+    CheckpointStored,
+    CheckpointWritesStored,
     ContextDeleted,
     ContextSet,
     Event,
@@ -18,10 +20,13 @@ from eventstore import (
 )
 from eventstore.events import KnownEvent
 
-SESSIONS = ["a", "{b}:c d", "日本\n語", "'%s' *"]
+SESSIONS = ["a", "{b}:c d", "日本\n語", "'%s' *", "$global"]
+"""The streams. The last one is no session, whatever happens in it; any is none while it holds but checkpoints."""
 USERS = ["ann", "ann:2", "用户"]
 STATUSES = ["active", "completed", "failed", "paused"]
 KEYS = ["k", "é:{} *"]
+CHECKPOINTS = ["c1", "ü:{} *", "c1\0t1"]
+TASKS = ["t1", "t2"]
 
 texts = st.text(max_size=12) | st.sampled_from(
     ["\0", "\x1b[0m\r\n", "\u2028", "\uffff", "👩‍🚀", "e\u0301", '"\\/', "null"]
@@ -66,10 +71,13 @@ changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "created": json,
         "created_ms": json,
         "message_count": json,
+        "ended": json,
+        "checkpoint_count": json,
         "plan": json,
     },
 )
 keys = st.sampled_from(KEYS) | st.sampled_from(KEYS) | texts
+checkpoint_ids = st.sampled_from(CHECKPOINTS) | st.sampled_from(CHECKPOINTS) | texts
 contexts = st.builds(ContextSet, key=keys, value=json)
 OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
     MessageAdded: messages,
@@ -85,8 +93,25 @@ OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
         changes=changes,
     ),
     SessionEnded: st.builds(SessionEnded, status=st.sampled_from(STATUSES[1:])),
+    CheckpointStored: st.builds(CheckpointStored, checkpoint_id=checkpoint_ids, data=objects, metadata=objects),
+    CheckpointWritesStored: st.builds(
+        CheckpointWritesStored,
+        checkpoint_id=checkpoint_ids,
+        task_id=st.sampled_from(TASKS) | texts,
+        writes=st.lists(json, max_size=3),
+    ),
 }
-events = st.one_of(messages, *OF_TYPE.values())
+
+
+@st.composite
+def _any_event(draw: st.DrawFn) -> Event:
+    """Return any event. A function of its own, because Hypothesis warns of strategies that are too long to print."""
+    return draw(_ANY_EVENT)
+
+
+_ANY_EVENT: st.SearchStrategy[Event] = st.one_of(messages, *OF_TYPE.values())
+events = _any_event()
+checkpoints = st.one_of(OF_TYPE[CheckpointStored], OF_TYPE[CheckpointWritesStored])
 
 UNKNOWN_TO_US = set(get_args(KnownEvent)) - set(OF_TYPE)
 """Types of events that the oracle has not been taught."""

@@ -12,28 +12,45 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import KEYS, SESSIONS, STATUSES, USERS, events, texts
+from strategies import CHECKPOINTS, KEYS, SESSIONS, STATUSES, USERS, events, texts
 from support.model import Oracle, same
 
 from eventstore import Event, EventStore, RecordedEvent, UnknownEvent, open_store
 from eventstore.memory.store import MemoryStore
-from projections import GROUP, Projector, SessionState, ViewsChange, ViewStore, context, fold, history, open_views
+from projections import (
+    GROUP,
+    Projector,
+    SessionState,
+    Totals,
+    ViewsChange,
+    ViewStore,
+    checkpoints,
+    context,
+    fold,
+    history,
+    open_views,
+)
+from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.context import ContextChange
 from projections.history import HistoryChange
 from projections.memory import MemoryViews
+from projections.redis import commits
+from projections.redis import views as redis_views
+from projections.views import GENERATION
 
 SETTINGS = settings(deadline=None, max_examples=200)
 BEGAN_MS = 1_700_000_000_000
 
 unknown = st.builds(UnknownEvent, type=st.just("OfTheFuture"), fields=st.just({"role": "user"}))
 logs = st.lists(events | unknown, max_size=3) | st.lists(events | unknown, min_size=8, max_size=40)
+streams = st.sampled_from(["s", "$global"])
 cuts = st.lists(st.integers(0, 40), max_size=8)
 
 
-def recorded(log: Sequence[Event | UnknownEvent]) -> list[RecordedEvent]:
+def recorded(log: Sequence[Event | UnknownEvent], stream: str = "s") -> list[RecordedEvent]:
     """Return events as they stand in a log."""
     return [
-        RecordedEvent("s", version, BEGAN_MS + version * 7, str(version), event, {}, b"")
+        RecordedEvent(stream, version, BEGAN_MS + version * 7, str(version), event, {}, b"")
         for version, event in enumerate(log, 1)
     ]
 
@@ -52,30 +69,42 @@ def stored(state: SessionState) -> SessionState:
 @pytest.mark.guarantee("V2")
 class TestFolds:
     @SETTINGS
-    @given(log=logs, at=cuts)
-    def test_a_log_can_be_folded_in_any_pieces(self, log: list[Event | UnknownEvent], at: list[int]) -> None:
+    @given(log=logs, at=cuts, stream=streams)
+    def test_a_log_can_be_folded_in_any_pieces(
+        self, log: list[Event | UnknownEvent], at: list[int], stream: str
+    ) -> None:
         """Views that take a log piece by piece are those that take it at once, and what the oracle says."""
-        whole = recorded(log)
+        oracle = Oracle()
+        oracle.append(stream, log)
+        whole = recorded(log, stream)
+        newest: list[Checkpoint] = []
+        writes: dict[str, list[Writes]] = {owner: [] for owner in oracle.checkpoint_ids(stream)}
         messages: list[dict[str, Any]] = []
         values: dict[str, Any] = {}
         state, version = SessionState(), 0
         for chunk in chunks(whole, at):
-            change = fold("s", version, state, chunk)
+            change = fold(stream, version, state, chunk)
             assert (change.base, change.before) == (version, state)
             messages = change.history.apply(messages)
             values = change.context.apply(values)
+            newest = change.checkpoints.newest(newest, None)
+            writes = {owner: change.checkpoints.writes_of(owner, found) for owner, found in writes.items()}
             state, version = stored(change.after), change.version
-        at_once = fold("s", 0, SessionState(), whole)
+        at_once = fold(stream, 0, SessionState(), whole)
         assert (version, state) == (at_once.version, at_once.after)
         assert same(msgspec.structs.asdict(state), msgspec.structs.asdict(at_once.after))
         assert same(messages, at_once.history.apply([]))
         assert same(values, at_once.context.apply({}))
-        oracle = Oracle()
-        oracle.append("s", log)
-        assert same([{k: v for k, v in m.items() if k != "timestamp"} for m in messages], oracle.history("s"))
-        assert same(values, oracle.context("s"))
+        assert same(newest, at_once.checkpoints.newest([], None))
+        assert same([{k: v for k, v in m.items() if k != "timestamp"} for m in messages], oracle.history(stream))
+        assert same(values, oracle.context(stream))
+        assert same([{k: v for k, v in c.items() if k != "created_at"} for c in newest], oracle.checkpoints(stream))
+        assert same(writes, {owner: oracle.writes(stream, owner) for owner in writes})
         fields = {k: v for k, v in msgspec.structs.asdict(state).items() if not k.endswith("_ms")}
-        assert not log or same(fields, oracle.session("s"))
+        assert not log or same(fields, oracle.session(stream))
+        began = oracle.began(stream)
+        times = (0, 0) if began is None else (whole[began - 1].recorded_ms, whole[-1].recorded_ms)
+        assert (state.created_ms, state.active_ms) == times
 
     @SETTINGS
     @given(log=logs, at=cuts, messages=st.lists(st.fixed_dictionaries({"role": texts}), max_size=3))
@@ -104,6 +133,26 @@ class TestFolds:
         assert same(grown.apply(values), one_by_one)
 
     @SETTINGS
+    @given(log=logs, before=logs, at=cuts)
+    def test_changes_of_checkpoints_add_up(
+        self, log: list[Event | UnknownEvent], before: list[Event | UnknownEvent], at: list[int]
+    ) -> None:
+        """A change that grew piece by piece does to any checkpoints what its pieces do one after another."""
+        events = recorded([*before, *log])
+        there, after = checkpoints.fold(CheckpointChange(), events[: len(before)]), events[len(before) :]
+        grown, newest = CheckpointChange(), there.newest([], None)
+        writes = {owner: there.writes_of(owner, []) for owner in CHECKPOINTS}
+        for chunk in chunks(after, at):
+            grown = checkpoints.fold(grown, chunk)
+            piece = checkpoints.fold(CheckpointChange(), chunk)
+            newest = piece.newest(newest, None)
+            writes = {owner: piece.writes_of(owner, found) for owner, found in writes.items()}
+        assert same(grown.newest(there.newest([], None), None), newest)
+        for limit in (1, 2, 3):  # the newest need but the newest
+            assert same(grown.newest(there.newest([], limit), limit), newest[:limit])
+        assert same({owner: grown.writes_of(owner, there.writes_of(owner, [])) for owner in CHECKPOINTS}, writes)
+
+    @SETTINGS
     @given(log=logs, values=st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(), max_size=1)))
     def test_folds_leave_alone_what_they_are_given(
         self, log: list[Event | UnknownEvent], values: dict[str, Any]
@@ -111,11 +160,15 @@ class TestFolds:
         """A fold changes neither the events nor the state, and a change does not change what it is applied to."""
         whole, state = recorded(log), SessionState(metadata={"kept": [1]})
         messages = [{"role": "user"}]
-        before = msgspec.json.encode([whole, state, values, messages])
+        stored = [{"checkpoint_id": CHECKPOINTS[0], "version": 0}]
+        writes = [{"task_id": "t1", "writes": [1], "version": 0}]
+        before = msgspec.json.encode([whole, state, values, messages, stored, writes])
         change: ViewsChange = fold("s", 0, state, whole)
         change.history.apply(messages)
         change.context.apply(values)
-        assert msgspec.json.encode([whole, state, values, messages]) == before
+        change.checkpoints.newest(stored, 2)
+        change.checkpoints.writes_of(CHECKPOINTS[0], writes)
+        assert msgspec.json.encode([whole, state, values, messages, stored, writes]) == before
 
 
 steps = st.lists(
@@ -161,13 +214,33 @@ async def everything(views: ViewStore) -> dict[str, Any]:
         (snapshot,) = await views.read_sessions([session_id])
         assert snapshot.tail == []
         keys = sorted((await views.read_context_keys(session_id)).value)
+        newest = (await views.read_checkpoints(session_id, None)).value
+        owners = [*CHECKPOINTS, *(c["checkpoint_id"] for c in newest if c["checkpoint_id"] not in CHECKPOINTS)]
         found[session_id] = [
             snapshot.version,
             msgspec.structs.asdict(snapshot.state),
             (await views.read_history(session_id, None)).value,
             {key: (await views.read_context(session_id, key)).value for key in keys},
+            newest,
+            (await views.read_checkpoints(session_id, 2)).value,
+            {owner: (await views.read_checkpoint(session_id, owner)).value for owner in owners},
+            {owner: _by_version((await views.read_writes(session_id, owner)).value) for owner in owners},
         ]
     return found
+
+
+def _by_version(writes: Sequence[Writes]) -> list[Writes]:
+    return sorted(writes, key=lambda found: found["version"])
+
+
+def generation_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    """Let every view stand under other keys than before."""
+    mark = f"@{GENERATION}".encode()
+    names = [name for name, key in vars(commits).items() if isinstance(key, bytes) and key.endswith(mark)]
+    assert {"SESSION", "HISTORY", "CONTEXT", "SESSIONS", "TOTALS", "CHECKPOINTS", "ORDER", "WRITES"} <= set(names)
+    for name in names:
+        patch.setattr(commits, name, f"{name.lower()}@other".encode())
+        patch.setattr(redis_views, name, f"{name.lower()}@other".encode(), raising=False)
 
 
 def assert_same(grown: dict[str, Any], rebuilt: dict[str, Any]) -> None:
@@ -202,8 +275,8 @@ class TestViews:
                 await grow(store, views, story)
                 grown = await everything(views)
                 with pytest.MonkeyPatch.context() as patch:
-                    for name in ("SESSION", "HISTORY", "CONTEXT", "SESSIONS", "TOTALS"):
-                        patch.setattr(f"projections.redis.views.{name}", f"{name.lower()}@other".encode())
+                    generation_of_its_own(patch)
+                    assert await views.totals() == Totals()
                     await rebuild(store, views)
                     assert_same(grown, await everything(views))
                 assert_same(grown, await everything(views))

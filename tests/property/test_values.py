@@ -1,4 +1,4 @@
-"""Any JSON value comes back as it was given, and anything else is refused before it is written."""
+"""Any JSON value comes back as it was given; contexts take what has a JSON form; all else is refused, unwritten."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from support.model import same
 from contextengine import ContextEngine, InvalidInput
 from eventstore import EventStore
 from projections import Projector
+from projections.session import GLOBAL
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -104,7 +105,28 @@ NOT_JSON: dict[str, Any] = {
 }
 NOT_JSON["cycle"]["again"] = [NOT_JSON["cycle"]]
 
-not_json = st.sampled_from(sorted(NOT_JSON)).map(NOT_JSON.__getitem__)
+MAPPED: dict[str, Any] = {
+    "tuple": [1, 2],
+    "empty tuple": [],
+    "named tuple": [1, 2],
+    "set": [1],
+    "empty set": [],
+    "frozenset": [1],
+    "datetime": "2024-01-01T00:00:00Z",
+    "date": "2024-01-01",
+    "time": "01:02:00",
+    "timedelta": "PT1S",
+    "uuid": "00000000-0000-0000-0000-000000000001",
+    "decimal": "1.5",
+    "whole decimal": "1",
+    "enum": "red",
+    "dataclass": {"x": 0},
+    "struct": {"x": 0},
+}
+"""As what the kinds come back that a context and a checkpoint take; messages and metadata take none of them."""
+assert set(MAPPED) <= set(NOT_JSON)
+
+kinds = st.sampled_from(sorted(NOT_JSON))
 inside: st.SearchStrategy[Callable[[Any], Any]] = st.sampled_from(
     [
         lambda bad: bad,
@@ -240,15 +262,18 @@ async def refused(writes: Callable[[], Awaitable[Any]]) -> None:
 
 @pytest.mark.guarantee("L7", "L8")
 def test_what_json_cannot_hold_is_refused(rig: Rig) -> None:
-    """A value that would not come back, wherever it stands, is refused, and nothing is written."""
+    """A value that would not come back, wherever it stands, is refused, and nothing is written.
+
+    A context takes those that have a JSON form, and gives back that.
+    """
 
     @settings(SETTINGS, max_examples=150)
-    @given(bad=not_json, put=inside)
-    def check(bad: Any, put: Callable[[Any], Any]) -> None:
-        rig.runner.run(is_refused(put(bad)))
+    @given(kind=kinds, put=inside)
+    def check(kind: str, put: Callable[[Any], Any]) -> None:
+        rig.runner.run(is_refused(kind, put))
 
-    async def is_refused(bad: Any) -> None:
-        engine = rig.engine
+    async def is_refused(kind: str, put: Callable[[Any], Any]) -> None:
+        engine, bad = rig.engine, put(NOT_JSON[kind])
         session_id, unknown = rig.new_session(), rig.new_session()
         await engine.create_session(session_id)
         await refused(lambda: engine.add_conversation_message(session_id, "user", bad))
@@ -260,24 +285,68 @@ def test_what_json_cannot_hold_is_refused(rig: Rig) -> None:
             )
         )
         await refused(lambda: engine.add_conversation_messages(session_id, [{"role": "user", "other": bad}]))
-        await refused(lambda: engine.set_context(session_id, "key", bad))
+        if kind not in MAPPED:
+            await refused(lambda: engine.set_context(session_id, "key", bad))
+            await refused(lambda: engine.update_context(session_id, "key", lambda _: bad))
+            await refused(lambda: engine.store_checkpoint(session_id, "id", {"x": bad}))
+            await refused(lambda: engine.put_writes(session_id, "id", "task", [("channel", bad)]))
+            assert await engine.list_contexts(session_id) == []
         await refused(lambda: engine.update_session(session_id, {"plan": bad}))
         await refused(lambda: engine.update_session(session_id, {"metadata": {"x": bad}}))
         await refused(lambda: engine.create_session(unknown, metadata={"x": bad}))
         assert await rig.store.version(session_id) == 1
         assert await rig.store.version(unknown) == 0
+        assert await rig.store.version(GLOBAL) == 0
+        if kind in MAPPED:
+            await engine.set_context(session_id, "key", bad)
+            assert same(await engine.get_context(session_id, "key"), put(MAPPED[kind]))
+            assert await rig.store.version(session_id) == 2
 
     check()
 
 
+@pytest.mark.parametrize("kind", MAPPED)
+def test_each_kind_with_a_json_form_is_mapped(rig: Rig, kind: str) -> None:
+    """Contexts and checkpoints take what has a JSON form, and give it back, from the log and from the views alike."""
+
+    async def is_mapped() -> None:
+        engine, given, expected = rig.engine, NOT_JSON[kind], MAPPED[kind]
+        await engine.set_context("s", "key", given)
+        await engine.set_context("key", [given])
+        assert same(await engine.update_context("s", "other", lambda _: {"x": given}), {"x": expected})
+        await engine.store_checkpoint("s", "id", {"x": given}, {"y": [given]})
+        await engine.put_writes("s", "id", "task", [("channel", given)])
+        for stream in ("s", GLOBAL):
+            for _ in ("the log", "the views"):
+                if stream == "s":
+                    assert same(await engine.get_context("s", "key"), expected)
+                    assert same(await engine.get_context("s", "other"), {"x": expected})
+                    checkpoint = await engine.get_checkpoint("s", "id")
+                    assert checkpoint is not None
+                    assert same([checkpoint["data"], checkpoint["metadata"]], [{"x": expected}, {"y": [expected]}])
+                    assert same([*map(list, await engine.get_writes("s", "id"))], [["channel", expected]])
+                else:
+                    assert same(await engine.get_context("key"), [expected])
+                await rig.project(stream)
+
+    rig.runner.run(is_mapped())
+
+
 @pytest.mark.parametrize("kind", NOT_JSON)
 def test_each_kind_is_refused(rig: Rig, kind: str) -> None:
-    """Each kind of value that JSON cannot hold is refused as a context value and as content."""
+    """Each kind of value that JSON cannot hold is refused as content and metadata; without a JSON form, as context."""
 
     async def is_refused() -> None:
-        await refused(lambda: rig.engine.set_context("s", "key", NOT_JSON[kind]))
-        await refused(lambda: rig.engine.add_conversation_message("s", "user", [NOT_JSON[kind]]))
+        engine, bad = rig.engine, NOT_JSON[kind]
+        if kind not in MAPPED:
+            await refused(lambda: engine.set_context("s", "key", bad))
+            await refused(lambda: engine.update_context("s", "key", lambda _: bad))
+            await refused(lambda: engine.store_checkpoint("s", "id", {"x": bad}))
+        await refused(lambda: engine.add_conversation_message("s", "user", [bad]))
+        await refused(lambda: engine.add_conversation_message("s", "user", "", {"x": bad}))
+        await refused(lambda: engine.create_session("s", metadata={"x": bad}))
         assert await rig.store.version("s") == 0
+        assert await rig.store.version(GLOBAL) == 0
 
     rig.runner.run(is_refused())
 

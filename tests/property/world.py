@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from strategies import KEYS, SESSIONS
+from strategies import CHECKPOINTS, KEYS, SESSIONS
 from support.model import Oracle, same
 
 from eventstore import (
@@ -30,6 +30,7 @@ from projections import GROUP, MISSING, Projector, Queries, SessionAt, SessionSt
 from projections.views import TAIL, fold
 
 EVERYTHING = 100_000
+TIMES = {"timestamp", "created_at"}
 
 
 class Mark(NamedTuple):
@@ -195,6 +196,9 @@ class World:
             assert [event for event in whole if event.session_id == session_id] == found
             history = await self.queries.history(session_id)
             assert [_ms(message["timestamp"]) for message in history] == [times[m["version"] - 1] for m in history]
+            stored = await self.queries.checkpoints(session_id)
+            assert [_ms(checkpoint["created_at"]) for checkpoint in stored] == [times[c["version"] - 1] for c in stored]
+            await self.check_checkpoints(session_id, None, CHECKPOINTS[0])
 
     async def check_part(
         self, session_id: str, after: int, until: int | None, limit: int | None, *, backwards: bool
@@ -243,7 +247,20 @@ class World:
         context = self.oracle.context(session_id)
         assert await self.queries.context_keys(session_id) == sorted(context)
         for asked in {key, *context}:
-            assert same(await self.queries.context(session_id, asked), context.get(asked, MISSING))
+            value, version = await self.queries.context(session_id, asked)
+            assert same(value, context.get(asked, MISSING))
+            assert version == self.oracle.version(session_id)
+
+    async def check_checkpoints(self, session_id: str, limit: int | None, checkpoint_id: str) -> None:
+        """Compare the checkpoints of a stream, newest first, and the writes beside each."""
+        newest = self.oracle.checkpoints(session_id)
+        assert same(_without_time(await self.queries.checkpoints(session_id, limit)), newest[:limit])
+        by_id = {checkpoint["checkpoint_id"]: checkpoint for checkpoint in newest}
+        for asked in {checkpoint_id, *self.oracle.checkpoint_ids(session_id)}:
+            found = await self.queries.checkpoint(session_id, asked)
+            assert same(None if found is None else _without_time([found])[0], by_id.get(asked))
+            writes = [write for writes in self.oracle.writes(session_id, asked) for write in writes["writes"]]
+            assert same(await self.queries.writes(session_id, asked), writes)
 
     async def check_short_tails(self) -> None:
         """Compare the answers about the sessions whose events after the view fit one read."""
@@ -253,6 +270,10 @@ class World:
             messages = _without_time(await self.queries.history(session_id, 10))
             assert same(messages, self.oracle.history(session_id)[-10:])
             assert await self.queries.context_keys(session_id) == sorted(self.oracle.context(session_id))
+            newest = _without_time(await self.queries.checkpoints(session_id, 2))
+            assert same(newest, self.oracle.checkpoints(session_id)[:2])
+            written = [w for task in self.oracle.writes(session_id, CHECKPOINTS[0]) for w in task["writes"]]
+            assert same(await self.queries.writes(session_id, CHECKPOINTS[0]), written)
 
     def check_session(self, session_id: str, found: SessionAt | None) -> None:
         """Compare a session."""
@@ -261,6 +282,12 @@ class World:
         if found is not None:
             assert (found.session_id, found.version) == (session_id, self.oracle.version(session_id))
             assert same(_fields(found.state), expected)
+            self.check_is_session(session_id, found.state)
+
+    def check_is_session(self, session_id: str, state: SessionState, at: int | None = None) -> None:
+        """See that a stream counts as a session if it is one, and has no times if it is none."""
+        is_session = self.oracle.began(session_id, at) is not None
+        assert (state.created_ms > 0, state.active_ms > 0) == (is_session, is_session)
 
     async def check_list(self, status: str | None, user_id: str | None, limit: int | None) -> None:
         """Compare a list, page after page: who is in it, in which order, and as what."""
@@ -280,7 +307,9 @@ class World:
         assert places == sorted(places, reverse=True)
         for session in found:
             self.check_session(session.session_id, session)
-            first, *_ = await self.store.read(session.session_id, limit=1)
+            began = self.oracle.began(session.session_id)
+            assert began is not None
+            first, *_ = await self.store.read(session.session_id, after=began - 1, limit=1)
             newest, *_ = await self.store.read(session.session_id, limit=1, backwards=True)
             assert (session.state.created_ms, session.state.active_ms) == (first.recorded_ms, newest.recorded_ms)
 
@@ -297,6 +326,7 @@ class World:
             self.check_totals(),
             self.projector.project([session_id, *SESSIONS]),
             self.check_answers(session_id, None, KEYS[1]),
+            self.check_checkpoints(session_id, last, CHECKPOINTS[0]),
         )
         (snapshot,) = await self.views.read_sessions([session_id])
         assert (snapshot.version, snapshot.tail) == (self.oracle.version(session_id), [])
@@ -314,6 +344,7 @@ class World:
             self.check_events(session_id, snapshot.tail, at + 1, tail)
             expected = self.oracle.session(session_id, at)
             assert same(_fields(snapshot.state), expected or _fields(SessionState()))
+            self.check_is_session(session_id, snapshot.state, at)
             history = await self.views.read_history(session_id, None)
             keys = await self.views.read_context_keys(session_id)
             assert (history.version, keys.version) == (at, at)
@@ -322,6 +353,22 @@ class World:
             assert sorted(keys.value) == sorted(context)
             for key, value in context.items():
                 assert same((await self.views.read_context(session_id, key)).value, [value])
+            await self.check_checkpoint_views(session_id, at)
+
+    async def check_checkpoint_views(self, session_id: str, at: int) -> None:
+        """Compare the stored checkpoint views of a stream with what they were to be at their version."""
+        stored = await self.views.read_checkpoints(session_id, None)
+        assert stored.version == at
+        expected = self.oracle.checkpoints(session_id, at)
+        assert same(_without_time(stored.value), expected)
+        by_id = {checkpoint["checkpoint_id"]: checkpoint for checkpoint in expected}
+        for checkpoint_id in self.oracle.checkpoint_ids(session_id):
+            one = await self.views.read_checkpoint(session_id, checkpoint_id)
+            writes = await self.views.read_writes(session_id, checkpoint_id)
+            assert (one.version, writes.version) == (at, at)
+            assert same(_without_time(one.value), [by_id[checkpoint_id]] if checkpoint_id in by_id else [])
+            in_order = sorted(writes.value, key=lambda found: found["version"])
+            assert same(in_order, self.oracle.writes(session_id, checkpoint_id, at))
 
 
 def _fields(state: SessionState) -> dict[str, Any]:
@@ -330,7 +377,7 @@ def _fields(state: SessionState) -> dict[str, Any]:
 
 
 def _without_time(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in message.items() if name != "timestamp"} for message in history]
+    return [{name: value for name, value in message.items() if name not in TIMES} for message in history]
 
 
 def _ms(timestamp: str) -> int:

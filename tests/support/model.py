@@ -13,6 +13,8 @@ from eventstore import (
     ANY,
     EXISTS,
     NO_STREAM,
+    CheckpointStored,
+    CheckpointWritesStored,
     ContextDeleted,
     ContextSet,
     Event,
@@ -27,6 +29,7 @@ from eventstore.store import ExpectedVersion
 
 Logged: TypeAlias = Event | UnknownEvent
 
+ACTIVE = "active"
 CONFLICTING_EVENTS = 100
 """The most events that a conflict carries."""
 
@@ -89,12 +92,13 @@ class Oracle:
         return {key: event.value for key, event in last.items() if isinstance(event, ContextSet)}
 
     def session(self, session_id: str, at: int | None = None) -> dict[str, Any] | None:
-        """Return a session's fields, None if it does not exist."""
+        """Return the fields of a stream, which may be no session; None if it has no events."""
         events = self.events(session_id, at)
         if not events:
             return None
         return {
             "created": any(isinstance(event, SessionStarted) for event in events),
+            "ended": any(isinstance(event, SessionEnded) for event in events),
             "user_id": _user_id(events),
             "status": _status(events),
             "request_count": _counted(events, "request_count", _requests(events), 0),
@@ -103,11 +107,57 @@ class Oracle:
             "metadata": _metadata(events),
             "message_count": sum(isinstance(event, MessageAdded) for event in events),
             "context_operations": sum(isinstance(event, ContextSet | ContextDeleted) for event in events),
+            "checkpoint_count": sum(isinstance(event, CheckpointStored) for event in events),
         }
+
+    def began(self, session_id: str, at: int | None = None) -> int | None:
+        """Return the version of the event with which a session began; None of a stream that is no session.
+
+        Checkpoints and their writes alone make no session, and nothing makes one of the global stream.
+        """
+        if session_id == "$global":
+            return None
+        for version, event in enumerate(self.events(session_id, at), 1):
+            if not isinstance(event, CheckpointStored | CheckpointWritesStored):
+                return version
+        return None
+
+    def checkpoints(self, session_id: str, at: int | None = None) -> list[dict[str, Any]]:
+        """Return each checkpoint as it was last stored, the last stored first, without the time."""
+        newest: list[dict[str, Any]] = []
+        for version, event in reversed([*enumerate(self.events(session_id, at), 1)]):
+            if isinstance(event, CheckpointStored) and event.checkpoint_id not in [c["checkpoint_id"] for c in newest]:
+                newest.append(
+                    {
+                        "checkpoint_id": event.checkpoint_id,
+                        "thread_id": session_id,
+                        "data": event.data,
+                        "metadata": event.metadata,
+                        "version": version,
+                    }
+                )
+        return newest
+
+    def writes(self, session_id: str, checkpoint_id: str, at: int | None = None) -> list[dict[str, Any]]:
+        """Return the writes beside a checkpoint: the last ones of each task, the last stored last."""
+        newest: list[dict[str, Any]] = []
+        for version, event in reversed([*enumerate(self.events(session_id, at), 1)]):
+            if (
+                isinstance(event, CheckpointWritesStored)
+                and event.checkpoint_id == checkpoint_id
+                and event.task_id not in [writes["task_id"] for writes in newest]
+            ):
+                newest.append({"task_id": event.task_id, "writes": event.writes, "version": version})
+        return newest[::-1]
+
+    def checkpoint_ids(self, session_id: str) -> set[str]:
+        """Return the ids of all checkpoints that were ever stored, or written beside."""
+        stored = [e for e in self.events(session_id) if isinstance(e, CheckpointStored | CheckpointWritesStored)]
+        return {event.checkpoint_id for event in stored}
 
     def listed(self, *, status: str | None = None, user_id: str | None = None) -> set[str]:
         """Return the sessions in a status, of a user, or both."""
-        sessions = {session_id: self.session(session_id) or {} for session_id, log in self.logs.items() if log}
+        sessions = {session_id: self.session(session_id) or {} for session_id in self.logs if self.began(session_id)}
         return {
             session_id
             for session_id, session in sessions.items()
@@ -115,13 +165,14 @@ class Oracle:
         }
 
     def totals(self) -> dict[str, int]:
-        """Return the counts over all sessions."""
-        sessions = [self.session(session_id) or {} for session_id, log in self.logs.items() if log]
+        """Return the counts over all streams, of which only some are sessions."""
+        streams = [self.session(session_id) or {} for session_id, log in self.logs.items() if log]
         return {
-            "sessions": len(sessions),
+            "sessions": len(self.listed()),
             "active_sessions": len(self.listed(status="active")),
-            "messages": sum(session["message_count"] for session in sessions),
-            "context_operations": sum(session["context_operations"] for session in sessions),
+            "messages": sum(stream["message_count"] for stream in streams),
+            "context_operations": sum(stream["context_operations"] for stream in streams),
+            "checkpoints": sum(stream["checkpoint_count"] for stream in streams),
             "events": sum(map(len, self.logs.values())),
         }
 
@@ -153,12 +204,12 @@ def _user_id(events: Sequence[Logged]) -> str | None:
 
 
 def _status(events: Sequence[Logged]) -> str:
-    """Return how it ended last; otherwise the first status that it was updated to; otherwise ``active``."""
+    """Return how it ended last; if it did not, the status that it was last updated to; otherwise ``active``."""
     ends = [event.status for event in events if isinstance(event, SessionEnded)]
     if ends:
         return ends[-1]
-    updates = [_changes(event).get("status", "active") for event in events]
-    return next((status for status in updates if status != "active"), "active")
+    updates = [_changes(event)["status"] for event in events if "status" in _changes(event)]
+    return str([ACTIVE, *updates][-1])
 
 
 def _requests(events: Sequence[Logged]) -> list[int]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from eventstore import EventStore
 from eventstore.events import RecordedEvent
-from projections import GROUP, SessionState, Totals, context, history, open_views, session
+from projections import GROUP, SessionState, Totals, checkpoints, context, history, open_views, session
+from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
 from projections.history import HistoryChange
 from projections.session import ACTIVE
@@ -48,14 +49,21 @@ async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
         assert set((await views.read_context_keys(session_id)).value) == set(values)
         for key, value in values.items():
             assert (await views.read_context(session_id, key)).value == [value]
+        kept = checkpoints.fold(CheckpointChange(), log)
+        assert (await views.read_checkpoints(session_id, None)).value == kept.newest([], None)
+        for checkpoint_id in {*kept.stored, *(owner for owner, _ in kept.writes)}:
+            found = sorted((await views.read_writes(session_id, checkpoint_id)).value, key=lambda w: w["version"])
+            assert found == kept.writes_of(checkpoint_id, [])
     if only:
         return
+    sessions = {session_id: state for session_id, state in states.items() if state.created_ms}
     assert await views.totals() == Totals(
-        sessions=len(logs),
-        active_sessions=sum(state.status == ACTIVE for state in states.values()),
+        sessions=len(sessions),
+        active_sessions=sum(state.status == ACTIVE for state in sessions.values()),
         messages=sum(state.message_count for state in states.values()),
         context_operations=sum(state.context_operations for state in states.values()),
+        checkpoints=sum(state.checkpoint_count for state in states.values()),
         events=sum(map(len, logs.values())),
     )
     listed = await views.listed(status=None, user_id=None, after=None, limit=len(logs) + 1)
-    assert listed == sorted((Listed(states[name].active_ms, name.encode()) for name in logs), reverse=True)
+    assert listed == sorted((Listed(state.active_ms, name.encode()) for name, state in sessions.items()), reverse=True)

@@ -14,7 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = ["contextengine", "workers", "projections", "eventstore"]
 KNOW_REDIS = {"eventstore/redis", "projections/redis"}
-NAME_REDIS_CLIENTS = {"eventstore/opening.py", "contextengine/engine.py"}  # they take a client from the user
+NAME_REDIS_CLIENTS = {
+    "eventstore/opening.py",
+    "contextengine/engine.py",
+    "contextengine/clients.py",
+}  # they take a client from the user
 
 
 def imports_of(path: Path) -> Iterator[str]:

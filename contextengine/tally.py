@@ -1,0 +1,85 @@
+"""The totals as this engine knows them without asking: what it last read, and what it did since."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from eventstore import (
+    Appended,
+    CheckpointStored,
+    ContextDeleted,
+    ContextEngineError,
+    ContextSet,
+    Event,
+    MessageAdded,
+    SessionEnded,
+)
+from eventstore.logs import get_logger
+from projections import Queries, Totals
+from projections.session import GLOBAL
+
+log = get_logger("engine")
+
+REFRESH_EVERY = 0.5
+"""Seconds between two looks at the totals."""
+COUNTED: dict[type[Event], str] = {
+    MessageAdded: "messages",
+    ContextSet: "context_operations",
+    ContextDeleted: "context_operations",
+    CheckpointStored: "checkpoints",
+}
+
+
+class Tally:
+    """Counts what this engine appends, on top of the totals that it read last."""
+
+    def __init__(self, queries: Queries) -> None:
+        """Begin with nothing known."""
+        self._queries = queries
+        self._read = Totals()
+        self._done: Counter[str] = Counter()
+
+    @property
+    def totals(self) -> Totals:
+        """The totals, as far as they are known."""
+        known = msgspec.structs.asdict(self._read)
+        return Totals(**{name: max(0, count + self._done[name]) for name, count in known.items()})
+
+    def count(self, appended: Appended, events: Sequence[Event]) -> None:
+        """Count an append that succeeded."""
+        done = self._done
+        done["events"] += len(events)
+        for event in events:
+            if name := COUNTED.get(type(event)):
+                done[name] += 1
+            elif isinstance(event, SessionEnded):
+                done["active_sessions"] -= 1
+        begins = appended.version == len(events) and appended.session_id != GLOBAL
+        if begins and not all(isinstance(event, CheckpointStored) for event in events):
+            done["sessions"] += 1
+            done["active_sessions"] += 1
+
+    async def begin(self) -> None:
+        """Read the totals as far as the workers have come."""
+        self._read = await self._queries.stored_totals()
+
+    async def refresh(self) -> None:
+        """Read the totals, unless the workers are behind: then what was read before is worth more."""
+        before = self._done.copy()
+        if await self._queries.projected():
+            self._read = await self._queries.stored_totals()
+            # What was done before the read is in it; what was done since is counted on.
+            self._done.subtract(before)
+
+    async def keep_fresh(self) -> None:
+        """Refresh from time to time, until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+            except ContextEngineError as error:
+                log.debug("The totals could not be read.", action="totals_unread", error=str(error))
+            await asyncio.sleep(REFRESH_EVERY)
