@@ -101,9 +101,10 @@ def state_of(pid: int) -> str:
 
 
 def servers_below(directory: Path) -> list[int]:
-    """Return the process ids of the servers that listen in a directory."""
+    """Return the process ids of the servers that work in a directory, or further down."""
+    sockets = {path.read_text(encoding="utf-8") for path in directory.rglob("server.address")}
     lines = [line.split(maxsplit=1) for line in ps("-A", "-ww", "-o", "pid=,args=")]
-    return [int(pid) for pid, command in lines if "-server" in command and f"{directory}/" in command]
+    return [int(pid) for pid, command in lines if "-server" in command and any(path in command for path in sockets)]
 
 
 def is_locked(path: Path) -> bool:
