@@ -62,6 +62,56 @@ class HistoryCleared(Event, frozen=True):
     """The current history became empty. The log keeps the messages."""
 
 
+class HistoryCompacted(Event, frozen=True):
+    """The oldest messages of the current history gave place to a summary, or just went. The log keeps them all.
+
+    It has no effect where the history was rewritten meanwhile, by another compaction or a clear: ``base`` tells.
+
+    Attributes:
+        base: The version of the compaction or clear with which the history began when this was planned; 0 for none.
+        first: The version of the oldest message that it stands for, earlier compactions included.
+        last: The version of the newest message that it looked at.
+        replaced: How many messages of the history went.
+        replaced_bytes: Their size, as `projections.history.size_of` counts it.
+        stands_for: How many messages it stands for, earlier compactions included.
+        strategy: Who chose what goes.
+        kept: The versions up to ``last`` that stay in the history, oldest first.
+        summary: What the history says instead; None if it says nothing.
+        role: The role of the message that says so.
+        shown: Whether the summary is part of the history. If not, it is kept for the next compaction alone.
+        summarizer: Who wrote the summary: a model's name, or ``extractive``.
+        remark: What did not go as configured, and what was done instead.
+        messages_before: Messages of the history before, an earlier summary included.
+        messages_after: And after.
+        tokens_before: Tokens of the history before, as the compactor's counter counts them.
+        tokens_after: And after.
+    """
+
+    base: int
+    first: int
+    last: int
+    replaced: int
+    replaced_bytes: int
+    stands_for: int
+    strategy: str
+    kept: list[int] = []
+    summary: str | None = None
+    role: str = "system"
+    shown: bool = True
+    summarizer: str | None = None
+    remark: str | None = None
+    messages_before: int = 0
+    messages_after: int = 0
+    tokens_before: int = 0
+    tokens_after: int = 0
+
+
+class CompactionConfigured(Event, frozen=True):
+    """The session got settings of its own for its compaction, in place of any earlier ones."""
+
+    settings: dict[str, JSON] = {}
+
+
 class ContextSet(Event, frozen=True):
     """A context key got a value."""
 
@@ -104,6 +154,8 @@ KnownEvent: TypeAlias = (
     | SessionEnded
     | MessageAdded
     | HistoryCleared
+    | HistoryCompacted
+    | CompactionConfigured
     | ContextSet
     | ContextDeleted
     | CheckpointStored

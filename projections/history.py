@@ -1,4 +1,4 @@
-"""The history view: the messages that are the current conversation, oldest first."""
+"""The history view: the messages that are the current conversation, oldest first, and what stands for older ones."""
 
 from __future__ import annotations
 
@@ -8,39 +8,163 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from eventstore.events import HistoryCleared, MessageAdded, RecordedEvent
+from eventstore.events import HistoryCleared, HistoryCompacted, MessageAdded, RecordedEvent
 
 Message: TypeAlias = dict[str, Any]
 """``role``, ``content``, ``timestamp`` (naive UTC, ISO 8601), ``metadata``, ``version``; and ``name``, ``tool_calls``
 and ``tool_call_id`` where the message has them."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Versioned(msgspec.Struct, frozen=True):
+    """What of a stored message tells which one it is."""
+
+    version: int
+
+
+class Compaction(msgspec.Struct, frozen=True):
+    """The last compaction that took effect on a history."""
+
+    version: int
+    recorded_ms: int
+    event: HistoryCompacted
+
+
+class History(msgspec.Struct, frozen=True):
+    """A history, or the newest part of it.
+
+    Attributes:
+        messages: Messages as they were added.
+        compaction: What stands for those that are not here any more; None if nothing does.
+    """
+
+    messages: list[Message] = []
+    compaction: Compaction | None = None
+
+    @property
+    def summary(self) -> Message | None:
+        """The message that says what went; None if no message does."""
+        return summary_message(self.compaction) if self.compaction else None
+
+    def newest(self, limit: int | None) -> list[Message]:
+        """Return what a reader is shown: the summary, if there is one, then the newest messages; ``limit`` in all."""
+        summary = [self.summary] if self.summary else []
+        if limit is None:
+            return summary + self.messages
+        left = max(0, limit - len(summary))
+        return summary + (self.messages[-left:] if left else [])
 
 
 class HistoryChange(msgspec.Struct, frozen=True):
     """What some events do to a history, whatever it holds: so a fold never has to load it.
 
     Attributes:
-        cleared: Whether what was there before goes.
+        rewritten: The version of the compaction or clear with which the history begins; 0 if it never was rewritten.
+        messages: How many messages it has, a summary left aside.
+        cleared: Whether what was there before goes, a summary included.
+        dropped: How many of the oldest messages that were there before go.
+        kept: The versions of those among them that stay nevertheless, oldest first.
+        compaction: What stands for those that went; None if that has not changed.
         added: The messages that come after what remains.
     """
 
+    rewritten: int = 0
+    messages: int = 0
     cleared: bool = False
+    dropped: int = 0
+    kept: tuple[int, ...] = ()
+    compaction: Compaction | None = None
     added: tuple[Message, ...] = ()
 
-    def apply(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the history after the change."""
-        return [*(() if self.cleared else messages), *self.added]
+    def apply(self, before: History) -> History:
+        """Return the history after the change. ``before`` must hold all messages, if some of them go."""
+        stored = [] if self.cleared else before.messages
+        kept = [message for message in stored[: self.dropped] if message["version"] in self.kept]
+        unchanged = None if self.cleared else before.compaction
+        return History([*kept, *stored[self.dropped :], *self.added], self.compaction or unchanged)
 
 
 def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChange:
     """Return the change that some more events make."""
-    cleared, added = change.cleared, list(change.added)
+    added: list[Message] = []
     for event in events:
         match event.data:
             case MessageAdded() as message:
                 added.append(_message(event, message))
             case HistoryCleared():
-                cleared, added = True, []
-    return HistoryChange(cleared, tuple(added))
+                change, added = HistoryChange(rewritten=event.version, cleared=True), []
+            case HistoryCompacted() as compacted:
+                change, added = _with(change, added), []
+                if takes_effect(compacted, change.rewritten, change.messages):
+                    change = _compacted(change, Compaction(event.version, event.recorded_ms, compacted))
+    return _with(change, added)
+
+
+def takes_effect(compacted: HistoryCompacted, rewritten: int, messages: int) -> bool:
+    """Whether a compaction still fits the history: nobody has rewritten it since the compaction was planned."""
+    return compacted.base == rewritten and 0 < compacted.replaced <= messages - len(compacted.kept)
+
+
+def summary_message(compaction: Compaction) -> Message | None:
+    """Return the message that stands for what was compacted; None if none does."""
+    event = compaction.event
+    if event.summary is None or not event.shown:
+        return None
+    return {
+        "role": event.role,
+        "content": f"[Summary of {event.stands_for} earlier messages]\n\n{event.summary}",
+        "timestamp": naive_iso(compaction.recorded_ms),
+        "metadata": {
+            "type": "summary",
+            "summarized_count": event.stands_for,
+            "compaction": {
+                "messages": event.stands_for,
+                "first": event.first,
+                "last": event.last,
+                "strategy": event.strategy,
+                "summarizer": event.summarizer,
+                "remark": event.remark,
+            },
+        },
+        "version": compaction.version,
+    }
+
+
+def size_of(content: Any, tool_calls: Any) -> int:
+    """Return how many bytes of text a message gives a model to read, in UTF-8."""
+    size = len(content.encode()) if isinstance(content, str) else 0 if content is None else len(_encode(content))
+    return size if tool_calls is None else size + len(_encode(tool_calls))
+
+
+def naive_iso(ms: int) -> str:
+    """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
+    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def _with(change: HistoryChange, added: Sequence[Message]) -> HistoryChange:
+    if not added:
+        return change
+    return msgspec.structs.replace(change, messages=change.messages + len(added), added=(*change.added, *added))
+
+
+def _compacted(change: HistoryChange, compaction: Compaction) -> HistoryChange:
+    """Take the oldest messages away: kept ones of those stored before the change, more of those, then added ones."""
+    event = compaction.event
+    stored = change.messages - len(change.kept) - len(change.added)
+    reach = event.replaced + len(event.kept) - len(change.kept)
+    of_stored = max(0, min(reach, stored))
+    reached, rest = change.added[: reach - of_stored], change.added[max(0, reach - of_stored) :]
+    staying = [message for message in reached if message["version"] in event.kept]
+    return msgspec.structs.replace(
+        change,
+        rewritten=compaction.version,
+        messages=change.messages - event.replaced,
+        dropped=change.dropped + of_stored,
+        kept=tuple(event.kept[: len(event.kept) - len(staying)]),
+        compaction=compaction,
+        added=(*staying, *rest),
+    )
 
 
 def _message(event: RecordedEvent, data: MessageAdded) -> Message:
@@ -58,8 +182,3 @@ def _message(event: RecordedEvent, data: MessageAdded) -> Message:
     if data.tool_call_id is not None:
         message["tool_call_id"] = data.tool_call_id
     return message
-
-
-def naive_iso(ms: int) -> str:
-    """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
-    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")

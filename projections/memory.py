@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +14,15 @@ from eventstore.events import RecordedEvent
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
 from projections.checkpoints import Checkpoint, Writes
-from projections.history import Message
+from projections.history import Compaction, History, Versioned
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _state = msgspec.json.Decoder(SessionState).decode
+_compaction = msgspec.json.Decoder(Compaction | None).decode
+_version = msgspec.json.Decoder(Versioned).decode
 
 
 class _SessionViews:
@@ -29,6 +32,7 @@ class _SessionViews:
         self.version = 0
         self.state = _encode(SessionState())
         self.history: list[bytes] = []
+        self.compaction = b"null"
         self.context: dict[str, bytes] = {}
         self.checkpoints: dict[str, bytes] = {}
         self.writes: dict[tuple[str, str], bytes] = {}
@@ -43,17 +47,18 @@ class MemoryViews:
         self._sessions: dict[str, _SessionViews] = {}
         self._parked: dict[str, Parked] = {}
         self._attempts: Counter[str] = Counter()
+        self._leases: dict[str, tuple[str, float]] = {}
         self._events = 0
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
         """Return the session views."""
         return [self._snapshot(session_id, None) for session_id in session_ids]
 
-    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
-        history = self._views(session_id).history
-        kept = history if last is None else history[-last:]
-        return self._snapshot(session_id, [_decode(message) for message in kept])
+        views = self._views(session_id)
+        newest = views.history if last is None else views.history[-last:]
+        return self._snapshot(session_id, History([_decode(m) for m in newest], _compaction(views.compaction)))
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
@@ -134,6 +139,20 @@ class MemoryViews:
         """Begin counting from 0 again."""
         self._attempts.pop(session_id, None)
 
+    async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
+        """Let one holder at a time compact a session."""
+        now = time.monotonic()
+        present, until = self._leases.get(session_id, (holder, now))
+        if present != holder and until > now:
+            return False
+        self._leases[session_id] = (holder, now + seconds)
+        return True
+
+    async def release(self, session_id: str, holder: str) -> None:
+        """End a lease."""
+        if self._leases.get(session_id, ("", 0.0))[0] == holder:
+            del self._leases[session_id]
+
     def _views(self, session_id: str) -> _SessionViews:
         check_session_id(session_id)
         return self._sessions.get(session_id) or _SessionViews()
@@ -149,8 +168,12 @@ class MemoryViews:
             return False
         views.version, views.state = change.version, _encode(change.after)
         if change.history.cleared:
-            views.history = []
-        views.history += [_encode(message) for message in change.history.added]
+            views.history, views.compaction = [], b"null"
+        oldest, others = views.history[: change.history.dropped], views.history[change.history.dropped :]
+        kept = [message for message in oldest if _version(message).version in change.history.kept]
+        views.history = [*kept, *others, *map(_encode, change.history.added)]
+        if change.history.compaction is not None:
+            views.compaction = _encode(change.history.compaction)
         for checkpoint_id, checkpoint in change.checkpoints.stored.items():
             views.checkpoints.pop(checkpoint_id, None)
             views.checkpoints[checkpoint_id] = _encode(checkpoint)

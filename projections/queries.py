@@ -12,7 +12,7 @@ from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
 from eventstore.feed import Position
 from eventstore.store import EventStore
 from projections.checkpoints import Checkpoint
-from projections.history import Message
+from projections.history import History, Message
 from projections.projector import GROUP, Projector
 from projections.session import SessionState
 from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
@@ -33,6 +33,14 @@ class SessionAt(msgspec.Struct, frozen=True):
     session_id: str
     version: int
     state: SessionState
+
+
+class HistoryAt(msgspec.Struct, frozen=True):
+    """A session's history as it is now, and what is known of the session."""
+
+    version: int
+    state: SessionState
+    history: History
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -58,11 +66,19 @@ class Queries:
         return SessionAt(session_id, change.version, change.after) if change.version else None
 
     async def history(self, session_id: str, last: int | None = None) -> list[Message]:
-        """Return the newest ``last`` messages (1 or more), oldest first; all if None."""
+        """Return a history as a reader sees it, oldest first: a summary, if it has one, then the newest messages.
+
+        ``last`` in all (1 or more), or everything if None.
+        """
+        return (await self.history_at(session_id, last)).history.newest(last)
+
+    async def history_at(self, session_id: str, last: int | None = None) -> HistoryAt:
+        """Return the history with its newest ``last`` messages (1 or more), with all if None; and the session."""
         snapshot = await self._views.read_history(session_id, last)
         change = await self._caught_up(snapshot)
-        messages = change.history.apply(snapshot.value)
-        return messages if last is None else messages[-last:]
+        if change.history.dropped and last is not None:  # which of the newest have gone, all together can tell
+            return await self.history_at(session_id)
+        return HistoryAt(change.version, change.after, change.history.apply(snapshot.value))
 
     async def context(self, session_id: str, key: str) -> tuple[Any, int]:
         """Return the value of a context key, `MISSING` if it has none, and the version of the session's log."""

@@ -11,8 +11,11 @@ import msgspec
 from eventstore.events import (
     CheckpointStored,
     CheckpointWritesStored,
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
+    HistoryCleared,
+    HistoryCompacted,
     MessageAdded,
     RecordedEvent,
     SessionEnded,
@@ -20,6 +23,7 @@ from eventstore.events import (
     SessionUpdated,
 )
 from eventstore.store import MAX_NUMBER
+from projections.history import size_of, takes_effect
 
 ACTIVE = "active"
 GLOBAL = "$global"
@@ -42,6 +46,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
         message_count: Messages ever added, compacted or cleared ones included.
         context_operations: Context values ever set or deleted.
         checkpoint_count: Checkpoints ever stored.
+        history_messages: Messages of the current history, a summary left aside.
+        history_bytes: Their size, as `projections.history.size_of` counts it.
+        summary_bytes: The size of the summary with which the history begins; 0 if it begins with none.
+        rewritten: The version of the compaction or clear with which the history begins; 0 if it never was rewritten.
+        compaction: The session's own settings for its compaction.
     """
 
     created_ms: int = 0
@@ -56,6 +65,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     message_count: int = 0
     context_operations: int = 0
     checkpoint_count: int = 0
+    history_messages: int = 0
+    history_bytes: int = 0
+    summary_bytes: int = 0
+    rewritten: int = 0
+    compaction: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
 
@@ -67,9 +81,8 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     """
     fields = msgspec.structs.asdict(state)
     for event in events:
-        if fields["created_ms"] or _begins_a_session(event):
-            fields["created_ms"] = fields["created_ms"] or event.recorded_ms
-            fields["active_ms"] = event.recorded_ms
+        _note_time(fields, event)
+        _follow_history(fields, event)
         match event.data:
             case MessageAdded(role=role):
                 fields["message_count"] += 1
@@ -89,7 +102,34 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
                 fields["status"], fields["ended"] = status, True
             case CheckpointStored():
                 fields["checkpoint_count"] += 1
+            case CompactionConfigured(settings=settings):
+                fields["compaction"] = settings
     return _checked(fields)
+
+
+def _note_time(fields: dict[str, Any], event: RecordedEvent) -> None:
+    """Take an event as the session's beginning or as a sign of life. A compaction is neither: nobody said anything."""
+    if isinstance(event.data, HistoryCompacted):
+        return
+    if fields["created_ms"] or _begins_a_session(event):
+        fields["created_ms"] = fields["created_ms"] or event.recorded_ms
+        fields["active_ms"] = event.recorded_ms
+
+
+def _follow_history(fields: dict[str, Any], event: RecordedEvent) -> None:
+    """Keep count of the current history, so that nobody has to load it in order to know how long it is."""
+    match event.data:
+        case MessageAdded() as message:
+            fields["history_messages"] += 1
+            fields["history_bytes"] += size_of(message.content, message.tool_calls)
+        case HistoryCleared():
+            fields |= {"history_messages": 0, "history_bytes": 0, "summary_bytes": 0, "rewritten": event.version}
+        case HistoryCompacted() as compacted:
+            if takes_effect(compacted, fields["rewritten"], fields["history_messages"]):
+                fields["history_messages"] -= compacted.replaced
+                fields["history_bytes"] = max(0, fields["history_bytes"] - compacted.replaced_bytes)
+                fields["summary_bytes"] = size_of(compacted.summary if compacted.shown else None, None)
+                fields["rewritten"] = event.version
 
 
 def _checked(fields: dict[str, Any]) -> SessionState:
@@ -102,7 +142,7 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     fields["total_processing_time"] = float(fields["total_processing_time"])
     if not math.isfinite(fields["total_processing_time"]):
         raise ValueError("the total processing time is not finite")
-    if not all(abs(fields[name]) <= MAX_NUMBER for name in ("request_count", "error_count")):
+    if not all(abs(fields[name]) <= MAX_NUMBER for name in ("request_count", "error_count", "history_bytes")):
         raise ValueError("a counter is beyond all bounds")
     return msgspec.convert(fields, SessionState)
 

@@ -15,7 +15,7 @@ from eventstore.events import RecordedEvent
 from projections import checkpoints, context, history, session
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.context import ContextChange
-from projections.history import HistoryChange, Message
+from projections.history import History, HistoryChange
 from projections.session import SessionState
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         version=base + len(events),
         before=state,
         after=session.fold(state, events),
-        history=history.fold(HistoryChange(), events),
+        history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
         context=context.fold(ContextChange(), events),
         checkpoints=checkpoints.fold(CheckpointChange(), events),
     )
@@ -146,8 +146,8 @@ class ViewStore(Protocol):
         """Return the session views."""
         ...
 
-    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
-        """Return the newest ``last`` messages (1 or more) of the history view, oldest first; all if None."""
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
+        """Return the newest ``last`` messages (1 or more) of the history view; all if None."""
         ...
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
@@ -202,6 +202,14 @@ class ViewStore(Protocol):
 
     async def count_attempt(self, session_id: str) -> int:
         """Count, before the work begins, an attempt at a session that may have crashed its worker."""
+        ...
+
+    async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
+        """Let one holder at a time compact a session. Return whether it is this one, for so long from now."""
+        ...
+
+    async def release(self, session_id: str, holder: str) -> None:
+        """End a lease, if this holder has it."""
         ...
 
     async def forget_attempts(self, session_id: str) -> None:

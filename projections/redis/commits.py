@@ -1,14 +1,14 @@
 """A change of a session's views as one call of the commit script; and the keys under which views are kept.
 
-Of a session: ``session@1:`` a hash of version and state, ``history@1:`` a list of messages, ``context@1:`` a hash of
-values; ``checkpoints@1:`` a hash, ``checkpoint-order@1:`` a sorted set by version, and ``writes@1:``, for each
-checkpoint, a hash by task. Of a partition: ``sessions@1``, ``sessions@1:status:...`` and ``sessions@1:user:...``,
-sorted sets by last activity; ``totals@1``, a hash.
+Of a session: ``session@1:`` a hash of version and state, ``history@1:`` a list of messages, ``compaction@1:`` what
+stands for those that went, ``context@1:`` a hash of values; ``checkpoints@1:`` a hash, ``checkpoint-order@1:`` a sorted
+set by version, and ``writes@1:``, for each checkpoint, a hash by task. Of a partition: ``sessions@1``,
+``sessions@1:status:...`` and ``sessions@1:user:...``, sorted sets by last activity; ``totals@1``, a hash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -36,7 +36,8 @@ def _named(what: str) -> bytes:
     return f"{what}@{GENERATION}".encode()
 
 
-SESSION, HISTORY, CONTEXT, SESSIONS, TOTALS = map(_named, ("session", "history", "context", "sessions", "totals"))
+SESSION, HISTORY, COMPACTION, CONTEXT = map(_named, ("session", "history", "compaction", "context"))
+SESSIONS, TOTALS = map(_named, ("sessions", "totals"))
 CHECKPOINTS, ORDER, WRITES = map(_named, ("checkpoints", "checkpoint-order", "writes"))
 COUNTS = {
     "messages": "message_count",
@@ -46,13 +47,19 @@ COUNTS = {
 """The counts of the totals, and the fields of a session's state that they add up."""
 
 
-def commit_call(keys: Keys, change: ViewsChange) -> Call:
-    """Return the commit script's keys and arguments for a change."""
+def commit_call(keys: Keys, change: ViewsChange, kept: Sequence[bytes]) -> Call:
+    """Return the commit script's keys and arguments for a change.
+
+    Args:
+        keys: The keys of the namespace.
+        change: What to write.
+        kept: The stored messages that stay of those that the change drops.
+    """
     session_key = check_session_id(change.session_id)
     session = keys.of_session(SESSION, session_key)
     writes: list[Write] = [
         ("HSET", session, "version", change.version, "state", _encode(change.after)),
-        *_history(keys.of_session(HISTORY, session_key), change.history),
+        *_history(keys, session_key, change.history, kept),
         *_context(keys.of_session(CONTEXT, session_key), change.context),
         *_checkpoints(keys, session_key, change.checkpoints),
         *_totals(keys.shared(keys.partition(session_key), TOTALS), change),
@@ -78,11 +85,19 @@ def writes_suffix(checkpoint_id: str) -> bytes:
     return b"\0" + checkpoint_id.encode()
 
 
-def _history(key: bytes, change: HistoryChange) -> Iterator[Write]:
+def _history(keys: Keys, session_key: bytes, change: HistoryChange, kept: Sequence[bytes]) -> Iterator[Write]:
+    history, compaction = (keys.of_session(what, session_key) for what in (HISTORY, COMPACTION))
     if change.cleared:
-        yield ("DEL", key)
+        yield ("DEL", history)
+        yield ("DEL", compaction)
+    if change.dropped:
+        yield ("LTRIM", history, change.dropped, -1)
+    for words in _in_chunks(kept[::-1]):
+        yield ("LPUSH", history, *words)
+    if change.compaction is not None:
+        yield ("SET", compaction, _encode(change.compaction))
     for words in _in_chunks([_encode(message) for message in change.added]):
-        yield ("RPUSH", key, *words)
+        yield ("RPUSH", history, *words)
 
 
 def _context(key: bytes, change: ContextChange) -> Iterator[Write]:
@@ -127,5 +142,5 @@ def _indexes(keys: Keys, partition: int, state: SessionState) -> set[bytes]:
     return indexes if state.user_id is None else indexes | {index_key(keys, partition, user_id=state.user_id)}
 
 
-def _in_chunks(words: list[bytes]) -> Iterable[list[bytes]]:
+def _in_chunks(words: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
     return (words[start : start + WORDS] for start in range(0, len(words), WORDS))

@@ -16,10 +16,11 @@ from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.link import Link
 from eventstore.redis.store import RedisStore
 from projections.checkpoints import Checkpoint, Writes
-from projections.history import Message
+from projections.history import Compaction, History, Message, Versioned
 from projections.redis.commits import (
     CHECKPOINTS,
     COMMIT,
+    COMPACTION,
     CONTEXT,
     HISTORY,
     ORDER,
@@ -34,15 +35,17 @@ from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
 
 READ = Script.load("projections.redis", "read.lua")
+LEASE = Script.load("projections.redis", "lease.lua")
 
 _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState).decode
 _parked = msgspec.json.Decoder(Parked).decode
 _value = msgspec.json.Decoder().decode
 _messages = msgspec.json.Decoder(list[Message]).decode
+_compaction = msgspec.json.Decoder(Compaction).decode
+_version = msgspec.json.Decoder(Versioned).decode
 
-
-PARKED, ATTEMPTS = b"parked", b"attempts"
+PARKED, ATTEMPTS, COMPACTING = b"parked", b"attempts", b"compacting"
 
 
 class RedisViews:
@@ -62,15 +65,15 @@ class RedisViews:
         replies = await self._links.evaluate_many(READ, calls)
         return [_snapshot(i, reply, None) for i, reply in zip(session_ids, replies, strict=True)]
 
-    async def read_history(self, session_id: str, last: int | None) -> Snapshot[list[Message]]:
+    async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
         session_key = check_session_id(session_id)
         view, log = self._view_and_log(session_key)
-        history = self._keys.of_session(HISTORY, session_key)
+        history, compaction = (self._keys.of_session(what, session_key) for what in (HISTORY, COMPACTION))
         # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
         commands: list[Command] = [
             ("MULTI",),
-            ("EVALSHA", READ.sha, 2, view, log, TAIL),
+            ("EVALSHA", READ.sha, 3, view, log, compaction, TAIL, "GET"),
             ("LRANGE", history, 0 if last is None else -last, -1),
             ("EXEC",),
         ]
@@ -82,7 +85,8 @@ class RedisViews:
             return checked(checked([replies])[0])
 
         reply, messages = await self._links.patiently(read)
-        return _snapshot(session_id, reply, _messages(b"[%s]" % b",".join(messages)))
+        compacted = None if reply[3] is None else _compaction(reply[3])
+        return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(messages)), compacted))
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
@@ -119,7 +123,8 @@ class RedisViews:
         """Write changes whose base is current."""
         if not changes:
             return []
-        calls = [commit_call(self._keys, change) for change in changes]
+        kept = await self._kept(changes)
+        calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in changes]
         replies = await self._links.evaluate_many(COMMIT, calls)
         return [reply == 1 for reply in replies]
 
@@ -200,6 +205,34 @@ class RedisViews:
         """Begin counting from 0 again."""
         key, session_key = self._of_partition(ATTEMPTS, session_id)
         await self._links.call("HDEL", key, session_key)
+
+    async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
+        """Let one holder at a time compact a session."""
+        key = self._keys.of_session(COMPACTING, check_session_id(session_id))
+        had: int = await self._links.evaluate(LEASE, [key], [holder, max(1, round(seconds * 1000))])
+        return had == 1
+
+    async def release(self, session_id: str, holder: str) -> None:
+        """End a lease."""
+        key = self._keys.of_session(COMPACTING, check_session_id(session_id))
+        await self._links.evaluate(LEASE, [key], [holder, 0])
+
+    async def _kept(self, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
+        """Return, for each change that takes the oldest messages away but for some, those, as they are stored.
+
+        If they are not those of the change's base any more, its commit is not going to happen.
+        """
+        choosy = [change for change in changes if change.history.kept]
+        if not choosy:
+            return {}
+        keys = [self._keys.of_session(HISTORY, check_session_id(change.session_id)) for change in choosy]
+        oldest = await self._links.pipeline(
+            [("LRANGE", key, 0, change.history.dropped - 1) for key, change in zip(keys, choosy, strict=True)]
+        )
+        return {
+            change.session_id: [message for message in messages if _version(message).version in change.history.kept]
+            for change, messages in zip(choosy, oldest, strict=True)
+        }
 
     async def _read_other(self, session_id: str, what: bytes, *command: Argument, suffix: bytes = b"") -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
