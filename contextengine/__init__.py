@@ -17,6 +17,7 @@ from contextengine.engine import ContextEngine  # noqa: E402
 from contextengine.values import Message, Session, SessionPage  # noqa: E402
 from eventstore.errors import (  # noqa: E402
     AppendOutcomeUnknown,
+    CompactionFailed,
     ContextEngineError,
     CorruptLog,
     EventTooLarge,
@@ -33,9 +34,12 @@ from eventstore.errors import (  # noqa: E402
     UnknownStoreUrl,
     WrongExpectedVersion,
 )
+from workers.compaction import CompressionConfig, register_strategy  # noqa: E402
 
 __all__ = [
     "AppendOutcomeUnknown",
+    "CompactionFailed",
+    "CompressionConfig",
     "ContextEngine",
     "ContextEngineError",
     "CorruptLog",
@@ -56,4 +60,5 @@ __all__ = [
     "UnknownStoreUrl",
     "WrongExpectedVersion",
     "get_redis_client",
+    "register_strategy",
 ]

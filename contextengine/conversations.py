@@ -9,7 +9,8 @@ from contextengine.arguments import dict_of, limit_of, text_of
 from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
-from eventstore import InvalidInput, MessageAdded
+from eventstore import HistoryCleared, InvalidInput, MessageAdded
+from projections.history import message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
 
@@ -71,17 +72,24 @@ class Conversations(Open):
         await self._here().append(session_id, *[_message(message) for message in messages])
         return True
 
-    async def get_conversation_history(self, session_id: str, limit: int | None = 50) -> list[Message]:
+    async def get_conversation_history(
+        self, session_id: str, limit: int | None = 50, *, include_compacted: bool = False
+    ) -> list[Message]:
         """Return the newest messages of the current history, oldest first. An unknown session has none.
+
+        Where a compaction has put a summary in the place of older messages, it is the first, whatever the limit.
 
         Args:
             session_id: The session.
-            limit: At most so many; 0 or None for all.
+            limit: At most so many, a summary included; 0 or None for all.
+            include_compacted: Return the originals instead, as if nothing had ever been compacted.
 
         Raises:
             InvalidInput: An argument cannot be accepted.
             StoreUnavailable: The server does not answer. (An empty list always means an empty history.)
         """
+        if include_compacted:
+            return await self._originals(session_id, limit_of(limit))
         messages = await self._here().queries.history(session_id, limit_of(limit))
         return [Message(message) for message in messages]
 
@@ -103,6 +111,16 @@ class Conversations(Open):
         """
         check_format(format)
         return formatted(await self.get_conversation_history(session_id, limit), format)
+
+    async def _originals(self, session_id: str, newest: int | None) -> list[Message]:
+        """Return the messages since the history was last cleared, from the log."""
+        found: list[Message] = []
+        async for event in self._here().store.read(session_id, backwards=True):
+            if isinstance(event.data, HistoryCleared) or len(found) == newest:
+                break
+            if isinstance(event.data, MessageAdded):
+                found.append(Message(message_of(event, event.data)))
+        return found[::-1]
 
 
 def _message(given: Mapping[str, Any]) -> MessageAdded:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
 from contextengine.agents import Agents
 from contextengine.checkpoints import Checkpoints
+from contextengine.compression import Compression, defaults_of
 from contextengine.contexts import Contexts
 from contextengine.metrics import Metrics
 from contextengine.monitoring import Monitoring
@@ -17,9 +18,17 @@ from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.errors import InvalidInput
 from eventstore.opening import DEFAULT_TIMEOUT
 from eventstore.store import DEFAULT_NAMESPACE
+from workers.compaction import CompressionConfig
+
+REFUSED = {
+    "permanent_backend": "the log keeps everything; export it, or follow it with subscribe().",
+    "hook_executor": "compactions are events in the log; follow them with subscribe().",
+    "progress_emitter": "compactions are events in the log; follow them with subscribe().",
+}
+"""Arguments of the original that this engine cannot honour, and what to do instead."""
 
 
-class ContextEngine(Agents, Contexts, Checkpoints, Metrics, Monitoring):
+class ContextEngine(Agents, Compression, Contexts, Checkpoints, Metrics, Monitoring):
     """Conversation memory for agents: every change is an event in the session's log, every answer a fold of it.
 
     Use it with ``async with``, or await `initialize` and `close`. One engine serves any number of tasks, and more than
@@ -35,6 +44,17 @@ class ContextEngine(Agents, Contexts, Checkpoints, Metrics, Monitoring):
         workers: Whether views are kept up to date inside this process. Set False where ``python -m workers`` runs.
         timeout: Seconds for which a call waits for the server, reconnecting included.
         max_event_bytes: The largest message or value, encoded, that is accepted.
+        compression_config: When histories are compacted, and how. By default they are not, unless somebody asks.
+        llm_client: What writes summaries: something with ``generate_text`` (and ``get_embeddings``, if you like), or an
+            async function from a prompt to a text. Without it the built-in summarizer does.
+        compression_policy: An agent's policy; see `contextengine.policies`.
+        compress_on_append: True is short for a `compression_config` with ``auto_compress_enabled``.
+        compression_summary_role: ``system`` or ``user``: the role of the message that holds a summary.
+        use_existing_redis: Taken for the sake of those who pass it to the original, where it has no effect either: an
+            engine always has connections of its own.
+        permanent_backend: Refused: the log itself is the permanent record.
+        hook_executor: Refused: compactions are events, and can be followed with a subscription.
+        progress_emitter: Refused, likewise.
     """
 
     def __init__(
@@ -48,16 +68,39 @@ class ContextEngine(Agents, Contexts, Checkpoints, Metrics, Monitoring):
         workers: bool = True,
         timeout: float = DEFAULT_TIMEOUT,
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        compression_config: CompressionConfig | None = None,
+        llm_client: Any = None,
+        compression_policy: Any = None,
+        compress_on_append: bool = False,
+        compression_summary_role: str | None = None,
+        use_existing_redis: bool = True,
+        permanent_backend: None = None,
+        hook_executor: None = None,
+        progress_emitter: None = None,
     ) -> None:
         """Keep the settings; nothing is connected before `initialize`.
 
         Raises:
-            InvalidInput: Both a URL and a client were given, or the client is none.
+            InvalidInput: Both a URL and a client were given, or the client is none; or another argument cannot be
+                honoured.
         """
         if url is not None and redis_client is not None:
             raise InvalidInput("Give ContextEngine a URL or a redis_client, not both.")
         if redis_client is not None and not isinstance(redis_client, Redis):
             raise InvalidInput(f"redis_client must be a redis.asyncio.Redis, not {type(redis_client).__name__}.")
+        for name, given in (
+            ("permanent_backend", permanent_backend),
+            ("hook_executor", hook_executor),
+            ("progress_emitter", progress_emitter),
+        ):
+            if given is not None:
+                raise InvalidInput(f"{name} is not supported: {REFUSED[name]}")
+        self.use_existing_redis = use_existing_redis
+        self.compress_on_append = compress_on_append
+        self.compression_policy = compression_policy
+        self._compaction = defaults_of(
+            compression_config, llm_client, enabled=compress_on_append, role=compression_summary_role
+        )
         self._target = url if redis_client is None else redis_client
         self._fallback = fallback
         self._workers = workers
@@ -85,7 +128,7 @@ class ContextEngine(Agents, Contexts, Checkpoints, Metrics, Monitoring):
         async with self._changing:
             if self._runtime is None:
                 self._runtime = await Runtime.open(
-                    self._target, fallback=self._fallback, workers=self._workers, **self._options
+                    self._target, self._compaction, fallback=self._fallback, workers=self._workers, **self._options
                 )
         return True
 

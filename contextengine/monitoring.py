@@ -50,9 +50,8 @@ class Monitoring(Open):
         return health
 
     def _issues(self, health: dict[str, Any]) -> list[str]:
-        issues = []
-        if (failure := self._here().worker_failure) is not None:
-            issues.append(f"The worker in this process died: {failure}.")
+        failures = self._here().worker_failures
+        issues = [f"The {name} in this process died: {failure}." for name, failure in failures.items()]
         dead = [name for name, age in health["workers"].items() if age > DEAD_AFTER]
         if dead:
             issues.append(f"No sign of life from: {', '.join(sorted(dead))}.")

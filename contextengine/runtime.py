@@ -22,7 +22,9 @@ from eventstore.logs import get_logger
 from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
 from projections.session import GLOBAL
-from workers.projection import ProjectionWorker, default_name
+from workers import CompactionWorker, Compactor, ProjectionWorker
+from workers.compaction import CompactionDefaults
+from workers.following import FeedWorker, default_name
 
 log = get_logger("engine")
 
@@ -33,24 +35,37 @@ DRAIN = 5.0
 class Runtime:
     """The open parts of one engine."""
 
-    def __init__(self, store: EventStore, *, workers: bool) -> None:
+    def __init__(self, store: EventStore, defaults: CompactionDefaults, *, workers: bool) -> None:
         """Build on an open store. The background begins with `keep_working`."""
         self.store = store
         self.views = open_views(store)
         self.projector = Projector(store, self.views)
         self.queries = Queries(store, self.views, self.projector)
+        self.compactor = Compactor(store, self.views, defaults)
         self.tally = Tally(self.queries)
-        self._worker: ProjectionWorker | None = None
-        self._working = _Background("worker", self._work) if workers else None
+        self._works = workers
+        self._name = f"{default_name()}-{id(self):x}"
         self._counting = _Background("tally", self.tally.keep_fresh)
+        self._workers: dict[str, _Working] = {}
+        if workers:
+            self._workers["worker"] = _Working("worker", self._projection_worker)
+        if defaults.config.auto_compress_enabled:
+            self.compact_in_background()
 
     @classmethod
-    async def open(cls, target: Any, *, fallback: str | None, workers: bool, **options: Any) -> Runtime:
+    async def open(
+        cls, target: Any, defaults: CompactionDefaults, *, fallback: str | None, workers: bool, **options: Any
+    ) -> Runtime:
         """Connect, and start the background. Raises as `connect` does."""
-        runtime = cls(await connect(target, fallback=fallback, **options), workers=workers)
+        runtime = cls(await connect(target, fallback=fallback, **options), defaults, workers=workers)
         await runtime.tally.begin()
         runtime.keep_working()
         return runtime
+
+    def compact_in_background(self) -> None:
+        """See to it that a compaction worker runs in this process, unless workers run elsewhere."""
+        if self._works and "compaction worker" not in self._workers:
+            self._workers["compaction worker"] = _Working("compaction worker", self._compaction_worker)
 
     async def append(self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY) -> Appended:
         """Append to the log, and count it. Raises as `EventStore.append` does.
@@ -67,27 +82,27 @@ class Runtime:
     def keep_working(self) -> None:
         """Start what goes on in the background, or start it again where its event loop has gone."""
         self._counting.keep()
-        if self._working is not None:
-            self._working.keep()
+        for working in self._workers.values():
+            working.keep()
 
     @property
-    def worker_failure(self) -> str | None:
-        """Why the worker inside this process has died, None if it has not."""
-        error = self._working.failure if self._working is not None else None
-        return f"{type(error).__name__}: {error}" if error else None
+    def worker_failures(self) -> dict[str, str]:
+        """Why workers inside this process have died, for those that have."""
+        failures = {name: working.failure for name, working in self._workers.items()}
+        return {name: f"{type(error).__name__}: {error}" for name, error in failures.items() if error is not None}
 
     async def close(self) -> None:
-        """Let the worker finish what it has in hand, for `DRAIN` seconds at most, then close the store."""
+        """Let the workers finish what they have in hand, for `DRAIN` seconds at most, then close the store."""
         await self._counting.end(0)
-        if self._working is not None:
-            if self._worker is not None:
-                await self._working.on_its_loop(self._worker.stop)
-            await self._working.end(DRAIN)
+        await asyncio.gather(*(working.stop() for working in self._workers.values()))
+        await asyncio.gather(*(working.end(DRAIN) for working in self._workers.values()))
         await self.store.aclose()
 
-    async def _work(self) -> None:
-        self._worker = ProjectionWorker(self.store, self.views, name=f"{default_name()}-{id(self):x}")
-        await self._worker.run()
+    def _projection_worker(self) -> FeedWorker:
+        return ProjectionWorker(self.store, self.views, name=self._name)
+
+    def _compaction_worker(self) -> FeedWorker:
+        return CompactionWorker(self.store, self.compactor, name=self._name)
 
 
 class _Background:
@@ -135,6 +150,24 @@ class _Background:
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.error("A background task died.", action="background_died", task=self._name, exc_info=error)
+
+
+class _Working(_Background):
+    """A worker in the background."""
+
+    def __init__(self, name: str, make: Callable[[], FeedWorker]) -> None:
+        super().__init__(name, self._run)
+        self._make = make
+        self._worker: FeedWorker | None = None
+
+    async def stop(self) -> None:
+        """Ask the worker to finish what it has in hand."""
+        if self._worker is not None:
+            await self.on_its_loop(self._worker.stop)
+
+    async def _run(self) -> None:
+        self._worker = self._make()
+        await self._worker.run()
 
 
 class Open:

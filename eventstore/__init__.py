@@ -2,6 +2,7 @@
 
 from eventstore.errors import (
     AppendOutcomeUnknown,
+    CompactionFailed,
     ContextEngineError,
     CorruptLog,
     EventTooLarge,
@@ -47,6 +48,7 @@ __all__ = [
     "CheckpointStored",
     "CheckpointWritesStored",
     "CompactionConfigured",
+    "CompactionFailed",
     "ContextDeleted",
     "ContextEngineError",
     "ContextSet",

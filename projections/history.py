@@ -91,7 +91,7 @@ def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChang
     for event in events:
         match event.data:
             case MessageAdded() as message:
-                added.append(_message(event, message))
+                added.append(message_of(event, message))
             case HistoryCleared():
                 change, added = HistoryChange(rewritten=event.version, cleared=True), []
             case HistoryCompacted() as compacted:
@@ -167,7 +167,8 @@ def _compacted(change: HistoryChange, compaction: Compaction) -> HistoryChange:
     )
 
 
-def _message(event: RecordedEvent, data: MessageAdded) -> Message:
+def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
+    """Return the message that an event adds."""
     message: Message = {
         "role": data.role,
         "content": data.content,

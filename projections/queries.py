@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,6 +64,10 @@ class Queries:
         (snapshot,) = await self._views.read_sessions([session_id])
         change = await self._caught_up(snapshot)
         return SessionAt(session_id, change.version, change.after) if change.version else None
+
+    async def sessions_at(self, session_ids: Sequence[str]) -> list[SessionAt]:
+        """Return sessions as they stand in a list: one that is parked, as it was before the event that parked it."""
+        return await asyncio.gather(*map(self._listed, await self._views.read_sessions(session_ids)))
 
     async def history(self, session_id: str, last: int | None = None) -> list[Message]:
         """Return a history as a reader sees it, oldest first: a summary, if it has one, then the newest messages.
@@ -138,10 +142,9 @@ class Queries:
             if not listed:
                 return Page(found, None)
             after = listed[-1]
-            snapshots = await self._views.read_sessions([place.session_id.decode() for place in listed])
             found += [
                 session
-                for session in await asyncio.gather(*map(self._listed, snapshots))
+                for session in await self.sessions_at([place.session_id.decode() for place in listed])
                 if status in (None, session.state.status) and user_id in (None, session.state.user_id)
             ]
             if len(listed) < wanted:

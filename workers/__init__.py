@@ -1,5 +1,6 @@
 """The workers: processes that follow the feeds. Run them with ``python -m workers``."""
 
+from workers.compaction import CompactionWorker, Compactor, CompressionConfig, register_strategy
 from workers.projection import ProjectionWorker
 
-__all__ = ["ProjectionWorker"]
+__all__ = ["CompactionWorker", "Compactor", "CompressionConfig", "ProjectionWorker", "register_strategy"]

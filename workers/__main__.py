@@ -1,14 +1,16 @@
-"""``python -m workers``: projection workers in a process of their own."""
+"""``python -m workers``: projection workers, or compaction workers, in a process of their own."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import math
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import structlog
@@ -17,7 +19,9 @@ from eventstore import ContextEngineError, UnknownStoreUrl, open_store
 from eventstore.logs import get_logger
 from eventstore.store import DEFAULT_NAMESPACE, EventStore
 from projections import open_views
-from workers.projection import CLAIM_AFTER, ProjectionWorker, default_name
+from workers.compaction import CompactionDefaults, CompactionWorker, Compactor, CompressionConfig
+from workers.following import CLAIM_AFTER, FeedWorker, default_name
+from workers.projection import ProjectionWorker
 
 log = get_logger("worker")
 
@@ -27,6 +31,9 @@ Keep the views of a contextengine namespace up to date: read which sessions chan
 Run as many of these as you like, on as many machines as you like: they share the work, and one that dies is replaced by
 the others. None of them is needed for correct answers (a reader folds what no worker has folded yet); they make reads
 cheap and lists fresh. Log lines are JSON on standard output. SIGTERM or SIGINT: finish what is in hand, then leave.
+
+With --compaction, make long histories shorter instead: the older part of a history that has reached a threshold gives
+place to a summary. The log keeps every original.
 """
 
 
@@ -57,7 +64,52 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="after SIGTERM, give up unfinished work after so long; others take it over (default: %(default)g)",
     )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    _add_compaction(parser.add_argument_group("compaction"))
     return parser.parse_args(arguments)
+
+
+def _add_compaction(group: argparse._ArgumentGroup) -> None:
+    defaults = CompressionConfig()
+    group.add_argument("--compaction", action="store_true", help="compact histories instead of projecting")
+    group.add_argument(
+        "--strategy", default="summarize", help="truncate, summarize, semantic or hybrid (default: %(default)s)"
+    )
+    group.add_argument(
+        "--threshold",
+        type=int,
+        default=defaults.auto_compress_threshold,
+        metavar="MESSAGES",
+        help="compact a history that has reached so many messages (default: %(default)s)",
+    )
+    group.add_argument(
+        "--target", type=int, metavar="MESSAGES", help="to so many at most (default: half of it, 50 at most)"
+    )
+    group.add_argument(
+        "--token-threshold", type=int, metavar="TOKENS", help="compact one that has reached so many tokens, too"
+    )
+    group.add_argument(
+        "--keep-recent",
+        type=int,
+        default=defaults.keep_recent,
+        metavar="MESSAGES",
+        help="leave so many of the newest as they are (default: %(default)s)",
+    )
+    group.add_argument(
+        "--summarizer",
+        type=_imported,
+        metavar="MODULE:NAME",
+        help="an LLM client with generate_text, or an async function from a prompt to a text; "
+        "without it the built-in summarizer writes the summaries",
+    )
+
+
+def _imported(text: str) -> Any:
+    """Return what stands in a module under a name."""
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} should be MODULE:NAME ({error})") from None
 
 
 def _seconds(text: str) -> float:
@@ -106,9 +158,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def _serve(store: EventStore, options: argparse.Namespace) -> None:
-    worker = ProjectionWorker(
-        store, open_views(store), name=options.name or default_name(), claim_after=options.claim_after
-    )
+    worker = _worker(store, options)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
 
@@ -121,6 +171,22 @@ async def _serve(store: EventStore, options: argparse.Namespace) -> None:
                 log.info("Draining.", action="worker_draining", signal=signal.Signals(signum).name)
                 tasks.cancel_scope.deadline = anyio.current_time() + options.drain
                 await worker.stop()
+
+
+def _worker(store: EventStore, options: argparse.Namespace) -> FeedWorker:
+    name, views = options.name or default_name(), open_views(store)
+    if not options.compaction:
+        return ProjectionWorker(store, views, name=name, claim_after=options.claim_after)
+    config = CompressionConfig(
+        strategy=options.strategy,
+        keep_recent=options.keep_recent,
+        auto_compress_enabled=True,
+        auto_compress_threshold=options.threshold,
+        auto_compress_target=options.target,
+        auto_compress_token_threshold=options.token_threshold,
+    )
+    compactor = Compactor(store, views, CompactionDefaults(config, options.summarizer))
+    return CompactionWorker(store, compactor, name=name, claim_after=options.claim_after)
 
 
 def main() -> int:

@@ -1,0 +1,108 @@
+"""What all workers have in common: a consumer group on the feeds, shared with others, taken over from the dead."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+
+import anyio
+
+from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.feed import Consumer, Delivery
+from eventstore.logs import get_logger
+from eventstore.store import EventStore
+
+log = get_logger("worker")
+
+LONGEST_WAIT = 1.0
+"""Seconds for which a worker waits for news before it beats its heart and looks after the dead again."""
+CLAIM_AFTER = 30.0
+"""Seconds after which a worker that has not acknowledged its entries is taken for dead. A batch takes under one."""
+TRIM_EVERY = 10.0
+PAUSE = 0.5
+
+
+def default_name() -> str:
+    """Return a consumer name that no other process has."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class FeedWorker(abc.ABC):
+    """Takes what changed from the feeds, works on it, acknowledges it; takes over from workers that died.
+
+    Args:
+        store: The log.
+        group: The consumer group, whose members share the work.
+        name: The consumer's name. One that stays the same over restarts takes up its own unfinished work soonest.
+        claim_after: Seconds after which the unfinished work of another worker is taken over.
+    """
+
+    def __init__(self, store: EventStore, group: str, *, name: str | None, claim_after: float) -> None:
+        """Begin stopped."""
+        self.name = name or default_name()
+        self._store = store
+        self._group = group
+        self._claim_after = claim_after
+        self._consumer: Consumer | None = None
+        self._stopping = anyio.Event()
+
+    @abc.abstractmethod
+    async def work(self, consumer: Consumer, *, wait: float) -> None:
+        """Take what is new, waiting for it so many seconds at most; work on it; acknowledge it."""
+
+    @abc.abstractmethod
+    async def work_again(self, consumer: Consumer, claimed: Sequence[Delivery]) -> None:
+        """Work on what another worker left; acknowledge it."""
+
+    async def run(self) -> None:
+        """Work until `stop` is called, then finish what is in hand and leave.
+
+        While the server is away it keeps trying; views do not suffer, for readers bring them up to date themselves.
+        """
+        while not self._stopping.is_set():
+            try:
+                await self._follow()
+            except (StoreUnavailable, StoreRefused) as error:
+                log.warning("The server does not serve.", action="worker_waiting", worker=self.name, error=str(error))
+                with anyio.move_on_after(PAUSE):
+                    await self._stopping.wait()
+
+    async def stop(self) -> None:
+        """Ask the worker to finish what it has in hand. `run` returns soon after."""
+        self._stopping.set()
+        if self._consumer is not None:
+            await self._consumer.wake()
+
+    async def stopped(self) -> None:
+        """Wait until it is asked to stop."""
+        await self._stopping.wait()
+
+    async def _follow(self) -> None:
+        consumer = self._consumer = await self._store.feed.join(self._group, self.name)
+        log.info("Worker started.", action="worker_started", worker=self.name, group=self._group)
+        loop = asyncio.get_running_loop()
+        claim_at = trim_at = loop.time()
+        try:
+            while not self._stopping.is_set():
+                await consumer.beat()
+                if loop.time() >= claim_at:
+                    await self.take_over(consumer)
+                    claim_at = loop.time() + self._claim_after / 3
+                if loop.time() >= trim_at:
+                    await self._store.feed.trim()
+                    trim_at = loop.time() + TRIM_EVERY
+                await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
+            await consumer.leave()
+        finally:
+            self._consumer = None
+            consumer.abandon()
+        log.info("Worker stopped.", action="worker_stopped", worker=self.name, group=self._group)
+
+    async def take_over(self, consumer: Consumer) -> None:
+        """Do the work that a dead worker left."""
+        while claimed := await consumer.claim(idle=self._claim_after, count=256):
+            log.info("Taking over.", action="worker_took_over", worker=self.name, entries=len(claimed))
+            await self.work_again(consumer, claimed)
