@@ -20,13 +20,13 @@ from pathlib import Path
 try:
     import anyio
     from demonstration import DemoFailed, counted, showing
-    from demonstration.comparing import Kept, read_all, require_recorded, require_unchanged
+    from demonstration.comparing import Kept, read_all, require_originals, require_recorded, require_unchanged
     from demonstration.input import EXAMPLES, SESSIONS, BadInput, Conversation, read
     from demonstration.processes import Pair, running
     from demonstration.recording import Tally, record_all
     from rich.console import Console
 
-    from contextengine import ContextEngine, ContextEngineError
+    from contextengine import CompressionConfig, ContextEngine, ContextEngineError
     from eventstore import open_store
     from eventstore.redis.keys import Keys
 except ImportError as missing:
@@ -34,6 +34,8 @@ except ImportError as missing:
 
 TALKING = 3.0
 """Seconds that the longest conversation takes on a terminal, so that there is something to watch."""
+KEPT, SUMMARY = 6, 150
+"""Messages that stay as they are, and tokens of the summary, when a history is made shorter."""
 WIDTH = 100
 """Of the output, where no terminal says how wide it is."""
 
@@ -147,10 +149,23 @@ async def _demo(out: Console, conversations: list[Conversation], options: argpar
             showing.started(out, pair)
             async with ContextEngine(pair.server.url, workers=False) as engine:
                 after = await read_all(engine, [session.session_id for session in await engine.list_sessions()])
-            require_unchanged(before, after)
-            showing.nothing_missing(out, after)
-    showing.headline(out, 6, "What next")
+                require_unchanged(before, after)
+                showing.nothing_missing(out, after)
+                showing.headline(out, 6, "Make a history shorter, and read the originals nevertheless")
+                await _compact(out, engine, showing.longest(after))
+    showing.headline(out, 7, "What next")
     showing.what_next(out, log, options.dir, options.input)
+
+
+async def _compact(out: Console, engine: ContextEngine, kept: Kept) -> None:
+    """Have the built-in summarizer make the longest history shorter, and look for every original behind it."""
+    session_id = kept.session.session_id
+    config = CompressionConfig(strategy="summarize", keep_recent=KEPT, summary_max_tokens=SUMMARY)
+    report = await engine.compress_conversation(session_id, config_override=config)
+    history = await engine.get_conversation_history(session_id, limit=None)
+    originals = await engine.get_conversation_history(session_id, limit=None, include_compacted=True)
+    require_originals(kept, originals)
+    showing.compacted(out, session_id, report, history, originals)
 
 
 def _directory(wanted: Path | None) -> AbstractContextManager[str]:

@@ -70,6 +70,17 @@ def require_unchanged(before: dict[str, Kept], after: dict[str, Kept]) -> None:
     _require_same(before, after, "What is there now is not what was there before the kill.")
 
 
+def require_originals(kept: Kept, originals: Sequence[Mapping[str, Any]]) -> None:
+    """Compare the originals behind a compacted history with the history that was.
+
+    Raises:
+        DemoFailed: Something differs.
+    """
+    session_id = kept.session.session_id
+    before, after = {session_id: kept}, {session_id: Kept(kept.session, originals, kept.context)}
+    _require_same(before, after, "What stands behind the summary is not what was there before.")
+
+
 def _require_same(before: dict[str, Kept], after: dict[str, Kept], complaint: str) -> None:
     found = [f"Session {session_id!r} is missing." for session_id in before.keys() - after.keys()]
     found += [f"Session {session_id!r} came from nowhere." for session_id in after.keys() - before.keys()]

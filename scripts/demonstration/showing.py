@@ -6,8 +6,9 @@ import contextlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -133,6 +134,37 @@ def nothing_missing(out: Console, kept: dict[str, Kept]) -> None:
     out.print(indented(facts(told)))
     out.print()
     out.print(f"  nothing is missing: {counts}, compared one by one", style="bold green", soft_wrap=True)
+
+
+def longest(kept: dict[str, Kept]) -> Kept:
+    """Return the session with the longest history."""
+    return max(kept.values(), key=lambda each: len(each.history))
+
+
+def compacted(
+    out: Console,
+    session_id: str,
+    report: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    originals: Sequence[Mapping[str, Any]],
+) -> None:
+    """Show a history that has become shorter, what that saves, and that the originals are still there."""
+    if report.get("version") is None:
+        out.print(f"  The longest history has {counted(len(originals), 'message')}: there is nothing to make shorter.")
+        return
+    out.print(panel(f'get_conversation_history("{session_id}")', chat(history)))
+    told = {
+        "before": f"{counted(report['original_count'], 'message')}, {counted(report['tokens_before'], 'token')}",
+        "after": f"{counted(report['compressed_count'], 'message')}, {counted(report['tokens_after'], 'token')}, "
+        f"summarized by the {report['summarizer']} summarizer",
+        "saved": counted(report["tokens_saved"], "token"),
+    }
+    out.print(indented(facts(told)))
+    out.print()
+    still = (
+        f"  all {counted(len(originals), 'original')} are still in the log: include_compacted=True, expand_summary(...)"
+    )
+    out.print(still, style="bold green", soft_wrap=True)
 
 
 def what_next(out: Console, log: str, kept: Path | None, given: Path) -> None:

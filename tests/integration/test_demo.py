@@ -102,6 +102,18 @@ def test_a_session_is_shown(directory: Path) -> None:
     assert "XRANGE '{contextengine:11}:log:travel-rebooking' - +" in out
 
 
+def test_a_history_is_made_shorter(directory: Path) -> None:
+    """The longest history begins with a summary in the end, costs less, and all its originals are still there."""
+    done = run(directory, "--sessions", "3")
+    shown = done.stdout[done.stdout.index("Make a history shorter") :]
+    assert re.search(r"\[Summary of \d+ earlier messages\]", shown)
+    before, after = (
+        int(n.replace(",", "")) for n in re.findall(r"(?:before|after) +\d+ messages, (\d[\d,]*) tokens", shown)
+    )
+    assert after < before
+    assert re.search(r"all \d+ originals are still in the log", shown)
+
+
 @pytest.mark.parametrize(
     ("lines", "counts"),
     [
