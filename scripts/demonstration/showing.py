@@ -153,6 +153,7 @@ def compacted(
         out.print(f"  The longest history has {counted(len(originals), 'message')}: there is nothing to make shorter.")
         return
     out.print(panel(f'get_conversation_history("{session_id}")', chat(history)))
+    out.print(panel("its summary", Text(printable(history[0]["content"]))))
     told = {
         "before": f"{counted(report['original_count'], 'message')}, {counted(report['tokens_before'], 'token')}",
         "after": f"{counted(report['compressed_count'], 'message')}, {counted(report['tokens_after'], 'token')}, "

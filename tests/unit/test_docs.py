@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import pickle
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,15 @@ def test_the_first_example_runs_and_remembers(directory: Path, capsys: pytest.Ca
 
 
 def test_the_other_examples_run(redis_url: str, namespace: str) -> None:
-    """The tours of the engine and of the log run as they stand."""
-    names: dict[str, Callable[[Any], Awaitable[None]]] = {}
+    """The tours of the engine, of compaction and of the log run as they stand."""
+    names: dict[str, Any] = dict(vars(contextengine))
     for example in EXAMPLES[1:]:
         exec(compile(example, "README.md", "exec"), names)  # noqa: S102
 
     async def run() -> None:
         async with ContextEngine(redis_url, namespace=namespace) as engine:
             await names["tour"](engine)
+        await names["long"](redis_url)
         await names["log"](redis_url)
 
     asyncio.run(run())
