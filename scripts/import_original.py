@@ -69,7 +69,7 @@ async def _run(options: argparse.Namespace, report: Report) -> None:
     try:
         client = Redis.from_url(options.source, decode_responses=False)
     except ValueError as error:
-        raise UnknownStoreUrl(f"--from {options.source!r} cannot be used: {error}") from None
+        raise UnknownStoreUrl(f"The URL of --from cannot be used: {error}") from None
     limit = options.max_event_bytes
     async with (
         client,
