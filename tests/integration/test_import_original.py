@@ -117,6 +117,15 @@ class TestWhatIsImported:
             assert (await engine.get_task_context("task"))["user_id"] == "u"
             assert await engine.get_writes("thread", "c") == [(1,)]
 
+    @pytest.mark.parametrize("nobody", ["", None])
+    async def test_nobodys_session(self, original: Original, target_url: str, nobody: str | None) -> None:
+        """An empty user id, which the original lets through, is none."""
+        await original.create_session("s", nobody)
+        async with open_store(target_url) as target:
+            assert await verdicts(original, target) == {"s": "IMPORTED"}
+        async with ContextEngine(target_url) as engine:
+            assert [each.user_id for each in await engine.list_sessions()] == [None]
+
     @pytest.mark.parametrize("status", ["active", "completed", "failed", "expired", "cleared", "paused"])
     async def test_statuses(self, original: Original, target_url: str, status: str) -> None:
         """What ended stays ended; a word that is no end can be changed still; a cleared session keeps its messages."""
