@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -16,10 +16,17 @@ JSON: TypeAlias = Any
 """None, bool, int, finite float, str without lone surrogates, list of JSON, or dict of str to JSON."""
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True):
-    """The base of all events."""
+class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True, kw_only=True):
+    """The base of all events.
+
+    Attributes:
+        occurred_at: When it happened, where that is not when it was recorded: an event that was imported keeps its
+            original time here (aware; given by keyword). Views show it. The order is that of the versions all the same.
+    """
 
     SCHEMA: ClassVar[int] = 1
+
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class SessionStarted(Event, frozen=True):
@@ -193,3 +200,12 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     def recorded_at(self) -> datetime:
         """When the server recorded it, as an aware UTC datetime."""
         return datetime.fromtimestamp(self.recorded_ms / 1000, UTC)
+
+    @property
+    def occurred_at(self) -> datetime | None:
+        """When it happened, in UTC, if the event says so itself, and UTC can (the years 1 and 9999 end early there)."""
+        own = None if isinstance(self.data, UnknownEvent) else self.data.occurred_at
+        try:
+            return own and own.astimezone(UTC)
+        except OverflowError:
+            return None

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from eventstore.events import CheckpointStored, CheckpointWritesStored, RecordedEvent
-from projections.history import naive_iso
+from projections.history import time_of
 
 Checkpoint: TypeAlias = dict[str, Any]
 """``checkpoint_id``, ``thread_id``, ``data``, ``metadata``, ``created_at`` (naive UTC, ISO 8601), ``version``."""
@@ -52,7 +52,7 @@ def fold(change: CheckpointChange, events: Iterable[RecordedEvent]) -> Checkpoin
                     "thread_id": event.session_id,
                     "data": data,
                     "metadata": metadata,
-                    "created_at": naive_iso(event.recorded_ms),
+                    "created_at": time_of(event),
                     "version": event.version,
                 }
             case CheckpointWritesStored(checkpoint_id=checkpoint_id, task_id=task_id, writes=writes):

@@ -172,7 +172,7 @@ def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
     message: Message = {
         "role": data.role,
         "content": data.content,
-        "timestamp": naive_iso(event.recorded_ms),
+        "timestamp": time_of(event),
         "metadata": data.metadata,
         "version": event.version,
     }
@@ -183,3 +183,10 @@ def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
     if data.tool_call_id is not None:
         message["tool_call_id"] = data.tool_call_id
     return message
+
+
+def time_of(event: RecordedEvent) -> str:
+    """Write when an event happened as naive UTC: to the microsecond if it brought its own time, else as recorded."""
+    if event.occurred_at is None:
+        return naive_iso(event.recorded_ms)
+    return event.occurred_at.replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from eventstore.store import MAX_NUMBER
 from projections.history import size_of, takes_effect
 
 ACTIVE = "active"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GLOBAL = "$global"
 """The stream of the context values that belong to no session."""
 COUNTERS = ("request_count", "error_count", "total_processing_time")
@@ -37,9 +39,9 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of a session after some version of its log.
 
     Attributes:
-        created_ms: When its first event was recorded, in Unix milliseconds; 0 while there is no session: a stream that
+        created_ms: When its first event happened, in Unix milliseconds; 0 while there is no session: a stream that
             holds but checkpoints, or the global context, is none.
-        active_ms: When the last event was recorded.
+        active_ms: When the last event happened.
         created: Whether somebody created it on purpose; otherwise it began with whatever came first.
         ended: Whether it has ended, whatever its status says.
         total_processing_time: In seconds.
@@ -112,8 +114,9 @@ def _note_time(fields: dict[str, Any], event: RecordedEvent) -> None:
     if isinstance(event.data, HistoryCompacted):
         return
     if fields["created_ms"] or _begins_a_session(event):
-        fields["created_ms"] = fields["created_ms"] or event.recorded_ms
-        fields["active_ms"] = event.recorded_ms
+        happened_ms = _happened_ms(event)
+        fields["created_ms"] = fields["created_ms"] or happened_ms
+        fields["active_ms"] = happened_ms
 
 
 def _follow_history(fields: dict[str, Any], event: RecordedEvent) -> None:
@@ -145,6 +148,13 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     if not all(abs(fields[name]) <= MAX_NUMBER for name in ("request_count", "error_count", "history_bytes")):
         raise ValueError("a counter is beyond all bounds")
     return msgspec.convert(fields, SessionState)
+
+
+def _happened_ms(event: RecordedEvent) -> int:
+    """Return when an event happened: never after it was recorded, and above 0, which means that there is no session."""
+    if event.occurred_at is None:
+        return event.recorded_ms
+    return min(max(1, (event.occurred_at - EPOCH) // timedelta(milliseconds=1)), event.recorded_ms)
 
 
 def _begins_a_session(event: RecordedEvent) -> bool:

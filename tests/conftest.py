@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from support.original import Original
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
@@ -69,6 +71,19 @@ def server(directory: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def original(server: Server) -> AsyncIterator[Original]:
+    """The writing side of the original ContextEngine, on a server of the test's own."""
+    async with Redis.from_url(server.url) as client:
+        yield Original(client)
+
+
+@pytest.fixture
+def target_url(server: Server) -> str:
+    """Where to import from there: another database of the same server."""
+    return f"{server.url}?db=1"
 
 
 @pytest.fixture

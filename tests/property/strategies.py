@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -27,6 +28,13 @@ STATUSES = ["active", "completed", "failed", "paused"]
 KEYS = ["k", "é:{} *"]
 CHECKPOINTS = ["c1", "ü:{} *", "c1\0t1"]
 TASKS = ["t1", "t2"]
+OWN_TIMES = [
+    datetime(2020, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(2021, 1, 1, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=14))),
+    datetime(1969, 12, 31, tzinfo=UTC),
+    datetime(2999, 1, 1, tzinfo=UTC),
+]
+"""When events happened that were imported; also before there were sessions, and in the future."""
 
 texts = st.text(max_size=12) | st.sampled_from(
     ["\0", "\x1b[0m\r\n", "\u2028", "\uffff", "👩‍🚀", "e\u0301", '"\\/', "null"]
@@ -49,8 +57,11 @@ json = leaves | st.lists(leaves, max_size=2) | st.dictionaries(texts, leaves | s
 objects = st.dictionaries(texts, json, max_size=2)
 seconds = st.floats(0, 1e6)
 
+own_times = st.sampled_from([None, None, *OWN_TIMES])
+
 messages = st.builds(
     MessageAdded,
+    occurred_at=own_times,
     role=st.sampled_from(["user", "user", "assistant", "tool"]) | texts,
     content=json,
     metadata=objects,
@@ -78,13 +89,15 @@ changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 keys = st.sampled_from(KEYS) | st.sampled_from(KEYS) | texts
 checkpoint_ids = st.sampled_from(CHECKPOINTS) | st.sampled_from(CHECKPOINTS) | texts
-contexts = st.builds(ContextSet, key=keys, value=json)
+contexts = st.builds(ContextSet, occurred_at=own_times, key=keys, value=json)
 OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
     MessageAdded: messages,
     HistoryCleared: st.builds(HistoryCleared),
     ContextSet: contexts,
     ContextDeleted: st.builds(ContextDeleted, key=keys),
-    SessionStarted: st.builds(SessionStarted, user_id=st.none() | st.sampled_from(USERS), metadata=objects),
+    SessionStarted: st.builds(
+        SessionStarted, occurred_at=own_times, user_id=st.none() | st.sampled_from(USERS), metadata=objects
+    ),
     SessionUpdated: st.builds(
         SessionUpdated,
         requests=st.integers(0, 3),
@@ -92,8 +105,10 @@ OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
         processing_time=seconds,
         changes=changes,
     ),
-    SessionEnded: st.builds(SessionEnded, status=st.sampled_from(STATUSES[1:])),
-    CheckpointStored: st.builds(CheckpointStored, checkpoint_id=checkpoint_ids, data=objects, metadata=objects),
+    SessionEnded: st.builds(SessionEnded, occurred_at=own_times, status=st.sampled_from(STATUSES[1:])),
+    CheckpointStored: st.builds(
+        CheckpointStored, occurred_at=own_times, checkpoint_id=checkpoint_ids, data=objects, metadata=objects
+    ),
     CheckpointWritesStored: st.builds(
         CheckpointWritesStored,
         checkpoint_id=checkpoint_ids,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import CHECKPOINTS, KEYS, SESSIONS, STATUSES, USERS, events, texts
-from support.model import Oracle, same
+from support.model import Oracle, happened_ms, same
 
 from eventstore import Event, EventStore, RecordedEvent, UnknownEvent, open_store
 from eventstore.memory.store import MemoryStore
@@ -103,7 +103,11 @@ class TestFolds:
         fields = {k: v for k, v in msgspec.structs.asdict(state).items() if not k.endswith("_ms")}
         assert not log or same(fields, oracle.session(stream))
         began = oracle.began(stream)
-        times = (0, 0) if began is None else (whole[began - 1].recorded_ms, whole[-1].recorded_ms)
+        times = (
+            (0, 0)
+            if began is None
+            else tuple(happened_ms(event.data, event.recorded_ms) for event in (whole[began - 1], whole[-1]))
+        )
         assert (state.created_ms, state.active_ms) == times
 
     @SETTINGS

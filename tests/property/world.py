@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from strategies import CHECKPOINTS, KEYS, SESSIONS
-from support.model import Oracle, same
+from support.model import Oracle, happened, happened_ms, same
 
 from eventstore import (
     Append,
@@ -194,10 +194,13 @@ class World:
             times = [event.recorded_ms for event in found]
             assert times == sorted(times)
             assert [event for event in whole if event.session_id == session_id] == found
+            happened_at = [happened(event.data, event.recorded_ms) for event in found]
             history = await self.queries.history(session_id)
-            assert [_ms(message["timestamp"]) for message in history] == [times[m["version"] - 1] for m in history]
+            assert [_at(message["timestamp"]) for message in history] == [
+                happened_at[m["version"] - 1] for m in history
+            ]
             stored = await self.queries.checkpoints(session_id)
-            assert [_ms(checkpoint["created_at"]) for checkpoint in stored] == [times[c["version"] - 1] for c in stored]
+            assert [_at(c["created_at"]) for c in stored] == [happened_at[c["version"] - 1] for c in stored]
             await self.check_checkpoints(session_id, None, CHECKPOINTS[0])
 
     async def check_part(
@@ -311,7 +314,8 @@ class World:
             assert began is not None
             first, *_ = await self.store.read(session.session_id, after=began - 1, limit=1)
             newest, *_ = await self.store.read(session.session_id, limit=1, backwards=True)
-            assert (session.state.created_ms, session.state.active_ms) == (first.recorded_ms, newest.recorded_ms)
+            times = tuple(happened_ms(event.data, event.recorded_ms) for event in (first, newest))
+            assert (session.state.created_ms, session.state.active_ms) == times
 
     async def check_totals(self) -> None:
         """Compare the totals."""
@@ -380,5 +384,5 @@ def _without_time(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in message.items() if name not in TIMES} for message in history]
 
 
-def _ms(timestamp: str) -> int:
-    return round(datetime.fromisoformat(timestamp).replace(tzinfo=UTC).timestamp() * 1000)
+def _at(timestamp: str) -> datetime:
+    return datetime.fromisoformat(timestamp).replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ nothing with the projections but the types of the events, so that the two can on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from eventstore import (
@@ -175,6 +176,18 @@ class Oracle:
             "checkpoints": sum(stream["checkpoint_count"] for stream in streams),
             "events": sum(map(len, self.logs.values())),
         }
+
+
+def happened(event: Logged, recorded_ms: int) -> datetime:
+    """Return when an event happened: when it says so itself, else when it was recorded."""
+    own = getattr(event, "occurred_at", None)
+    return own or datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=recorded_ms)
+
+
+def happened_ms(event: Logged, recorded_ms: int) -> int:
+    """Return the same for a session, which began after 1970, and where nothing has happened in the future yet."""
+    at = happened(event, recorded_ms) - datetime(1970, 1, 1, tzinfo=UTC)
+    return min(max(1, (at.days * 86_400 + at.seconds) * 1000 + at.microseconds // 1000), recorded_ms)
 
 
 def _message(version: int, event: MessageAdded) -> dict[str, Any]:

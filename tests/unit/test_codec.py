@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
@@ -20,6 +21,20 @@ def test_an_entry_is_readable_json() -> None:
     """An entry is an array of id, tagged event and meta, with defaults left out."""
     entry = codec.encode("an-id", MessageAdded("user", "hé"), {"actor": "ann"})
     assert entry.decode() == '["an-id",{"type":"MessageAdded","role":"user","content":"hé"},{"actor":"ann"}]'
+
+
+def test_an_event_may_bring_its_own_time() -> None:
+    """The time at which an imported event happened stands readable in its entry, and comes back as the same moment."""
+    event = MessageAdded("user", "x", occurred_at=datetime(2024, 5, 1, 10, 0, 0, 1, tzinfo=UTC))
+    entry = codec.encode("an-id", event, None)
+    assert b'"content":"x","occurred_at":"2024-05-01T10:00:00.000001Z"}' in entry
+    assert decode(entry) == event
+    there = MessageAdded(
+        "user", "x", occurred_at=datetime(2024, 5, 1, 19, 0, 0, 1, tzinfo=timezone(timedelta(hours=9)))
+    )
+    assert decode(codec.encode("an-id", there, None)) == event
+    with pytest.raises(InvalidEvent, match="timezone"):
+        codec.encode("an-id", MessageAdded("user", "x", occurred_at=datetime(2024, 5, 1)), None)  # noqa: DTZ001
 
 
 @pytest.mark.guarantee("L10")

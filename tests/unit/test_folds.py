@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
 from eventstore import (
+    CheckpointStored,
     ContextDeleted,
     ContextSet,
     CorruptLog,
@@ -131,6 +134,54 @@ class TestContext:
         )
         change = fold("s", 0, SessionState(), events).context
         assert change.apply({"a": 0, "z": 9}) == {"b": 1, "c": None, "z": 9}
+
+
+LONG_AGO = datetime(1970, 1, 1, 0, 0, 0, 250123, tzinfo=UTC)
+IN_TOKYO = datetime(1970, 1, 1, 9, 0, 0, 500000, tzinfo=timezone(timedelta(hours=9)))
+
+
+class TestOwnTimes:
+    """Events that say when they happened, as imported ones do."""
+
+    def test_views_show_them(self) -> None:
+        """A message and a checkpoint show their own time in UTC, to the microsecond; the order is the versions'."""
+        change = fold(
+            "s",
+            0,
+            SessionState(),
+            recorded(
+                MessageAdded("user", "x", occurred_at=IN_TOKYO),
+                MessageAdded("user", "y", occurred_at=LONG_AGO),
+                CheckpointStored("c", {}, occurred_at=LONG_AGO),
+                MessageAdded("user", "z"),
+            ),
+        )
+        assert [(m["content"], m["timestamp"]) for m in change.history.added] == [
+            ("x", "1970-01-01T00:00:00.500000"),
+            ("y", "1970-01-01T00:00:00.250123"),
+            ("z", "1970-01-01T00:00:04.000"),
+        ]
+        assert change.checkpoints.stored["c"]["created_at"] == "1970-01-01T00:00:00.250123"
+
+    def test_a_session_is_as_old_as_its_events_say(self) -> None:
+        """A session was created when its first event happened, and was active when its last one did."""
+        state = state_after(SessionStarted(occurred_at=LONG_AGO), MessageAdded("user", "x", occurred_at=IN_TOKYO))
+        assert (state.created_ms, state.active_ms) == (250, 500)
+        assert state_after(SessionStarted(occurred_at=LONG_AGO), MessageAdded("user", "x")).active_ms == 2000
+
+    @pytest.mark.parametrize(
+        ("own", "created_ms"),
+        [
+            (datetime(1, 1, 1, tzinfo=UTC), 1),
+            (datetime(9999, 12, 31, tzinfo=UTC), 1000),
+            (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), 1000),
+            (datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12))), 1000),
+        ],
+    )
+    def test_times_that_cannot_be(self, own: datetime, created_ms: int) -> None:
+        """A session with times of no sense is a session all the same, and was not active in the future."""
+        state = state_after(MessageAdded("user", "x", occurred_at=own))
+        assert (state.created_ms, state.active_ms) == (created_ms, created_ms)
 
 
 class TestViews:
