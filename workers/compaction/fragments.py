@@ -37,7 +37,7 @@ class Fragment:
 
     Attributes:
         text: What is written; empty where an earlier summary left something out, which nobody can keep.
-        lead: What stands before it where something of its node does, too.
+        lead: What stands before it where something of its node does, too, or a mark.
         facts: What it tells, and the weights.
     """
 
@@ -102,16 +102,16 @@ def prose(head: str, tail: str, text: str, *, escaped: bool = False, marked: boo
         marked: Whether a mark in it says that an earlier summary left something out.
     """
     node = Node(head, tail, prose=True)
-    for line in (_ESCAPED_LINE_ENDS if escaped else _LINE_ENDS).split(text):
+    for line_number, line in enumerate((_ESCAPED_LINE_ENDS if escaped else _LINE_ENDS).split(text)):
         indentation = line[: min(len(line) - len(line.lstrip(" ")), WIDEST)]
-        lead = (r"\n" if escaped else NEW_LINE) + indentation
+        lead = (r"\n" if escaped else NEW_LINE) + indentation if line_number else ""
         for number, part in enumerate(line.split(MARK) if marked else (line,)):
             if number:
                 node.add(Fragment("", " "))
                 lead = lead or " "
             for start, piece in _pieces(part):
                 spaced = " " if start and part[start - 1].isspace() else ""
-                node.add_or_join(Fragment(piece, lead or spaced), len(text) // MOST)
+                node.add_or_join(Fragment(piece, (lead or spaced) if node.items else ""), len(text) // MOST)
                 lead = ""
     for item in node.items:
         if isinstance(item, Fragment):
