@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+
+WIDTH = 120
+"""Of a table, where no terminal says how wide it is."""
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -16,13 +20,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         return
     drawn = Table(box=box.SIMPLE_HEAD)
     for column, justify in zip(columns, _justified(rows), strict=True):
-        drawn.add_column(column, justify="right" if justify else "left", no_wrap=True)
+        drawn.add_column(column, justify="right" if justify else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    out = Console(highlight=False)
     print(f"\n{title}")
-    out.width = max(out.width, out.measure(drawn).maximum)  # a line too long is better than a figure torn in two
-    out.print(drawn)
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(drawn)
 
 
 def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

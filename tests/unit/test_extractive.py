@@ -93,6 +93,12 @@ class TestChoice:
         assert result.startswith("user: … ")
         assert result.endswith(" …")
 
+    def test_a_long_address_is_an_id(self) -> None:
+        """Where something lies is kept, although encoded data of that length is not."""
+        address = "https://github.com/marshmallow-code/marshmallow/blob/dev/src/marshmallow/fields.py#L1474-of-the-file"
+        result = extract([user("Look at " + "a1B2" * 30 + "\n" + CHATTER + f"It is here: {address} " + CHATTER)], 160)
+        assert address in result
+
     def test_a_fact_is_kept_once(self) -> None:
         """Room goes to what is not kept yet."""
         result = extract([user("Take order ORD-7714."), user("I said order ORD-7714."), user("Not HB-90551.")], 50)
@@ -174,6 +180,12 @@ class TestEarlier:
         earlier = extract([*messages, user("See ORD-7714 and HB-90551.")], budget)
         again = extract([], PLENTY, earlier)
         assert [fact for fact in ("ORD-7714", "HB-90551") if fact in earlier and fact not in again] == []
+
+    def test_indentation_does_not_grow(self) -> None:
+        """However often it is read again, a text of many lines stays as it was written."""
+        earlier = extract([user("def f():\n    return 1\n\nf()")], PLENTY)
+        assert earlier == "user: def f():\n      return 1\n  f()"
+        assert extract([], PLENTY, earlier) == earlier
 
     def test_facts_survive_a_chain(self) -> None:
         """Again and again condensed with chatter, an id is not lost."""

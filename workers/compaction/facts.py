@@ -23,7 +23,7 @@ OTHER = 0.01
 """Short words, which are mostly grammar, and what is too long for anybody to repeat: keys, encoded images."""
 
 SHORT_NUMBER, SHORT_WORD, LONGEST = 2, 3, 80
-"""Characters, at most."""
+"""Characters, at most; an address (``https://...``) may be longer."""
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Scripts that put no spaces between words: an id in the midst of them is a token of its own."""
@@ -61,7 +61,7 @@ def _weight(token: str, *, value: bool, first: bool) -> float:
         value: Whether plain words are data here.
         first: Whether a capital at its beginning makes it a name.
     """
-    if len(token) > LONGEST:
+    if len(token) > LONGEST and "://" not in token[:LONGEST]:
         return OTHER
     if any(map(str.isdecimal, token)):
         of_a_number = NUMBER if len(token) > SHORT_NUMBER else SHORT

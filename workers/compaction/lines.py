@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from workers.compaction.facts import facts
-from workers.compaction.fragments import MARK, Fragment, Node, is_json, prose, structure
+from workers.compaction.fragments import MARK, NEW_LINE, Fragment, Node, is_json, prose, structure
 
 Message: TypeAlias = Mapping[str, Any]
 """A message of a history: ``role``, ``content``; perhaps ``name``, ``tool_calls``, ``tool_call_id``."""
@@ -141,7 +141,7 @@ def _read(line: str) -> Node:
         tree = structure(match["head"], match["said"])
     if tree is None:
         head = match["head"] if match and match["head"] else ""
-        return prose(head, "", line[len(head) :], marked=True)
+        return prose(head, "", line[len(head) :].replace(NEW_LINE, "\n"), marked=True)
     if whole != line:
         tree.add(Fragment(""))
     return tree
