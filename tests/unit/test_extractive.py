@@ -59,7 +59,7 @@ budgets = st.integers(0, 400)
 
 
 class TestBudget:
-    @settings(max_examples=70, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(odd_messages, budgets, texts | odd_messages)
     def test_it_is_never_exceeded(self, messages: list[Any], budget: int, earlier: Any) -> None:
         """Whatever the messages hold, the result fits, and it is the same each time."""
@@ -234,7 +234,7 @@ class TestCost:
             messages = history(copies)
             return steps(lambda: extract(messages, 600 * copies))
 
-        assert work(32) < 4 * 1.5 * work(8)
+        assert work(16) < 4 * 1.5 * work(4)
 
     @pytest.mark.parametrize(
         "text",

@@ -28,8 +28,8 @@ def estimate_tokens(text: str) -> int:
 
     Measured against the o200k vocabulary, as the ratio of the sums over many texts: an airline's chats 1.05, its tool
     results 1.07, a coding agent's session 1.06, a chat channel 1.02, source code 1.12, Chinese 1.3, Japanese 1.5, other
-    scripts up to 3; but 0.95 for lists of nothing but numbers. Against cl100k the same, but Chinese, Japanese and Korean
-    1.0, and German, Hindi and Arabic 0.8 to 0.9. One short text alone can be off by half.
+    scripts up to 3; but 0.95 for lists of nothing but numbers. Against cl100k the same, except for Chinese, Japanese
+    and Korean (1.0), and German, Hindi and Arabic (0.8 to 0.9). One short text alone can be off by half.
     """
     encoded = text.encode("utf-8", "surrogatepass")
     beyond_ascii = len(encoded.translate(None, _ASCII))
