@@ -1,0 +1,1 @@
+"""The parts of the compaction benchmark: what is measured, and how it is shown."""
