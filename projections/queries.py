@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
+from eventstore.events import RecordedEvent
 from eventstore.feed import Position
 from eventstore.store import EventStore
 from projections.checkpoints import Checkpoint
 from projections.history import Message
 from projections.projector import GROUP, Projector
-from projections.session import SessionState
+from projections.session import SessionState, begins_a_session
 from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
 
 T = TypeVar("T")
@@ -56,6 +57,13 @@ class Queries:
         (snapshot,) = await self._views.read_sessions([session_id])
         change = await self._caught_up(snapshot)
         return SessionAt(session_id, change.version, change.after) if change.version else None
+
+    async def exists(self, session_id: str) -> bool:
+        """Return whether there is a session; one whose events cannot be folded is one."""
+        (snapshot,) = await self._views.read_sessions([session_id])
+        if snapshot.state.created_ms or _any_begins(snapshot.tail):
+            return True
+        return _any_begins(await self._projector.rest_of(snapshot))
 
     async def history(self, session_id: str, last: int | None = None) -> list[Message]:
         """Return the newest ``last`` messages (1 or more), oldest first; all if None."""
@@ -193,6 +201,10 @@ class Queries:
         if not snapshot.complete:
             await self._projector.project_or_park([snapshot.session_id])
         return change
+
+
+def _any_begins(events: Sequence[RecordedEvent]) -> bool:
+    return any(begins_a_session(event.session_id, event.data) for event in events)
 
 
 def _cursor(after: Listed | None) -> str | None:

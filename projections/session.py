@@ -13,11 +13,13 @@ from eventstore.events import (
     CheckpointWritesStored,
     ContextDeleted,
     ContextSet,
+    Event,
     MessageAdded,
     RecordedEvent,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
+    UnknownEvent,
 )
 from eventstore.store import MAX_NUMBER
 
@@ -67,7 +69,7 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     """
     fields = msgspec.structs.asdict(state)
     for event in events:
-        if fields["created_ms"] or _begins_a_session(event):
+        if fields["created_ms"] or begins_a_session(event.session_id, event.data):
             fields["created_ms"] = fields["created_ms"] or event.recorded_ms
             fields["active_ms"] = event.recorded_ms
         match event.data:
@@ -107,8 +109,9 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     return msgspec.convert(fields, SessionState)
 
 
-def _begins_a_session(event: RecordedEvent) -> bool:
-    return event.session_id != GLOBAL and not isinstance(event.data, CheckpointStored | CheckpointWritesStored)
+def begins_a_session(session_id: str, event: Event | UnknownEvent) -> bool:
+    """Return whether there is a session, once this event is in the stream."""
+    return session_id != GLOBAL and not isinstance(event, CheckpointStored | CheckpointWritesStored)
 
 
 def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:
