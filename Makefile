@@ -38,9 +38,9 @@ check: $(VENV)/.installed-dev ## check style and types
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-clean: ## remove caches, build output, the demo's data, and the virtual environments that make has made
+clean: ## remove caches, build output, what the demo and the examples keep, and the virtual environments that make has made
 	@for venv in "$(VENV)" "$(VENV_AIECS)"; do if [ -e "$$venv/.made-by-make" ]; then rm -rf "$$venv"; fi; done
-	@rm -rf .demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .demo examples/.data build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.*' -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
