@@ -32,11 +32,10 @@ async def main() -> None:
         auto_compress_threshold=20,
         auto_compress_target=10,
     )
-    settings: dict[str, Any] = {
-        "compression_config": compression_config,
-        "llm_client": ScriptedModel(says="The user has sent numbered messages, and nothing was decided."),
-    }
-    async with ContextEngine(namespace=NAMESPACE, **settings) as context_engine:
+    llm_client = ScriptedModel(says="The user has sent numbered messages, and nothing was decided.")
+    async with ContextEngine(  # type: ignore[call-arg, unused-ignore]
+        namespace=NAMESPACE, compression_config=compression_config, llm_client=llm_client
+    ) as context_engine:
         agent = await start_agent("agent-1", context_engine)
         session_id = f"talker-{uuid.uuid4()}"
         for number in range(10):

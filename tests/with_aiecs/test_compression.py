@@ -20,8 +20,9 @@ pytestmark = pytest.mark.skipif(
 
 def open_engine(model: Model | None = None, **settings: Any) -> ContextEngine:
     """Return an engine with a CompressionConfig of these settings, not yet open."""
-    arguments: dict[str, Any] = {"compression_config": getattr(contextengine, "CompressionConfig")(**settings)}  # noqa: B009 - mypy
-    return ContextEngine(**arguments, **({"llm_client": model} if model else {}))
+    config = getattr(contextengine, "CompressionConfig")(**settings)  # noqa: B009 - the types know no such name yet
+    arguments: dict[str, Any] = {"compression_config": config, "llm_client": model}
+    return ContextEngine(**arguments)
 
 
 async def compacted(engine: ContextEngine, at_most: int) -> list[Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from support.servers import Server, binaries
 
 from contextengine import ContextEngine, ContextEngineError, NotInitialized, get_redis_client
@@ -17,37 +19,51 @@ from with_aiecs.agents import Model, ask, contents, hybrid
 logger = logging.getLogger(__name__)
 
 
-@pytest.fixture
-def guarded_port(directory: Path) -> Iterator[int]:
-    """The TCP port of a server that wants a password."""
+PASSWORD = "your-password"  # noqa: S105 - the guide's
+
+
+def free_port() -> int:
+    """Return a TCP port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = Server(next(iter(binaries().values())), directory, port=str(port), bind="127.0.0.1")
-    server.start()
-    yield port
-    server.stop()
+        return int(probe.getsockname()[1])
+
+
+def certificate(directory: Path) -> dict[str, str]:
+    """Return the settings of a server that speaks TLS, with a certificate for localhost that vouches for itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not here to make a certificate")
+    key, cert = str(directory / "key.pem"), str(directory / "cert.pem")
+    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    return {"tls_cert_file": cert, "tls_key_file": key, "tls_ca_cert_file": cert, "tls_auth_clients": "no"}
 
 
 class TestRedisConfiguration:
-    async def test_as_written(self, guarded_port: int) -> None:
-        """Host, port, database and password lead to that server, and the engine serves agents from there."""
-        admin = await get_redis_client(host="localhost", port=guarded_port)
-        await admin.config_set("requirepass", "your-password")
-        await admin.aclose()
-        redis_client = await get_redis_client(
-            host="localhost",
-            port=guarded_port,
-            db=0,
-            password="your-password",  # noqa: S106 - the guide's
-            ssl=False,
-        )
-        context_engine = ContextEngine(redis_client=redis_client)
-        await context_engine.initialize()
-        await ask(await hybrid(context_engine, Model()), "Hello")
-        assert (await context_engine.health_check())["redis_connected"] is True
-        await context_engine.close()
-        await redis_client.aclose()
+    @pytest.mark.parametrize("ssl", [False, True])
+    async def test_as_written(self, ssl: bool, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Host, port, database, password and TLS lead to that server, and the engine serves agents from there."""
+        port, binary, settings = free_port(), next(iter(binaries().values())), {}
+        if ssl:
+            found = shutil.which("redis-server")
+            if found is None:
+                pytest.skip("redis-server is not here to speak TLS")
+            binary, settings = found, certificate(directory)
+            monkeypatch.setenv("SSL_CERT_FILE", settings["tls_cert_file"])
+        settings["tls_port" if ssl else "port"] = str(port)
+        with Server(binary, directory, **settings) as server:
+            async with Redis.from_url(server.url) as admin:
+                await admin.config_set("requirepass", PASSWORD)
+            redis_client = await get_redis_client(host="localhost", port=port, db=0, password=PASSWORD, ssl=ssl)
+            context_engine = ContextEngine(redis_client=redis_client)
+            await context_engine.initialize()
+            await ask(await hybrid(context_engine, Model()), "Hello")
+            assert await contents(context_engine) == ["Hello", "model answers 1"]
+            assert (await context_engine.health_check())["redis_connected"] is True
+            await context_engine.close()
+            await redis_client.aclose()
 
 
 class TestErrorHandling:
