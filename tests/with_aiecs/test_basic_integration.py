@@ -94,6 +94,16 @@ class TestSimpleAgent:
         assert known == [f"Fact {number}" for number in range(70, 120)]
 
 
+class TestRefused:
+    @pytest.mark.parametrize("description", ["x" * 2**20, "half of a pair: \ud83c"], ids=["too large", "no Unicode"])
+    async def test_what_cannot_be_stored_fails_no_task(self, context_engine: ContextEngine, description: str) -> None:
+        """A task that the engine refuses to store is done; its answer is stored, and so is what comes after."""
+        agent = await hybrid(context_engine, Model())
+        assert await ask(agent, description) == "model answers 1"
+        assert await ask(agent, "Hello") == "model answers 2"
+        assert await contents(context_engine) == ["model answers 1", "Hello", "model answers 2"]
+
+
 class TestRestart:
     @pytest.mark.parametrize("kind", ["redis", "embedded"])
     async def test_in_processes_that_are_killed(
@@ -110,11 +120,12 @@ class TestRestart:
                 )
                 answered = await process.says("answered")
                 await process.killed()
+        async with ContextEngine(url) as context_engine:
+            kept = await contents(context_engine)
+        assert kept[::2] == said
         remembered = [content for role, content in answered["prompt"] if content in said and role == "user"]
         assert remembered == said[:2]
         assert answered["prompt"].count(["assistant", "model answers 1"]) == 2
-        async with ContextEngine(url) as context_engine:
-            assert (await contents(context_engine))[::2] == said
 
 
 class TestRedisClient:

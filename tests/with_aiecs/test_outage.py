@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.servers import Server
+from support.waiting import until
 
 from contextengine import ContextEngine, StoreUnavailable
 from with_aiecs.agents import AgentConfiguration, HybridAgent, LLMAgent, Model, ask, contents, hybrid
@@ -19,6 +20,11 @@ async def default(kind: Callable[..., Any], engine: ContextEngine, model: Model)
     agent = kind(agent_id="a", name="A", llm_client=model, config=AgentConfiguration(), context_engine=engine, **tools)
     await agent.initialize()
     return agent
+
+
+async def answers(engine: ContextEngine) -> bool:
+    """Return whether an engine's server is there."""
+    return bool((await engine.health_check())["redis_connected"])
 
 
 @pytest.mark.parametrize("kind", [HybridAgent, LLMAgent])
@@ -35,6 +41,7 @@ async def test_tasks_succeed_without_memory_and_remember_again(
     assert await ask(await default(kind, mortal_engine, model), "During") == "model answers 1"
     assert ("user", "Before") not in model.last_prompt
     server.start()
+    await until(lambda: answers(mortal_engine))
     model = Model()
     await ask(await default(kind, mortal_engine, model), "After")
     assert ("user", "Before") in model.last_prompt
@@ -49,6 +56,7 @@ async def test_a_server_that_hangs(server: Server, mortal_engine: ContextEngine)
         await ask(agent, "During")
     finally:
         server.thaw()
+    await until(lambda: answers(mortal_engine))
     await ask(agent, "After")
     assert (await contents(mortal_engine))[-2] == "After"
 

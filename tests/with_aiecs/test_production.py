@@ -142,6 +142,7 @@ class TestBestPractices:
         """Reading the last 50 of 5,000 messages is no slow operation."""
         for _ in range(5):
             await context_engine.add_conversation_messages("user-123", [{"role": "user", "content": "x"}] * 1000)
+        assert len(await contents(context_engine)) == 5000
         start = time.time()
         assert len(await context_engine.get_conversation_history("user-123")) == 50
         assert time.time() - start < 1.0
