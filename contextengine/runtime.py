@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from contextengine.connecting import connect
 from contextengine.tally import Tally
 from eventstore import (
     ANY,
+    Append,
     Appended,
     ContextDeleted,
+    ContextEngineError,
     ContextSet,
     Event,
     EventStore,
@@ -21,7 +23,7 @@ from eventstore import (
 from eventstore.logs import get_logger
 from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
-from projections.session import GLOBAL
+from projections.session import GLOBAL, begins_a_session
 from workers import CompactionWorker, Compactor, ProjectionWorker
 from workers.compaction import CompactionDefaults
 from workers.following import FeedWorker, default_name
@@ -30,6 +32,8 @@ log = get_logger("engine")
 
 DRAIN = 5.0
 """Seconds for which a closing engine lets its worker finish."""
+MOST_KNOWN = 10_000
+"""Sessions that an engine remembers to exist."""
 
 
 class Runtime:
@@ -43,6 +47,7 @@ class Runtime:
         self.queries = Queries(store, self.views, self.projector)
         self.compactor = Compactor(store, self.views, defaults)
         self.tally = Tally(self.queries)
+        self._known: set[str] = set()
         self._works = workers
         self._name = f"{default_name()}-{id(self):x}"
         self._counting = _Background("tally", self.tally.keep_fresh)
@@ -67,8 +72,16 @@ class Runtime:
         if self._works and "compaction worker" not in self._workers:
             self._workers["compaction worker"] = _Working("compaction worker", self._compaction_worker)
 
-    async def append(self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY) -> Appended:
+    async def append(
+        self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY, begins: bool = False
+    ) -> Appended:
         """Append to the log, and count it. Raises as `EventStore.append` does.
+
+        Args:
+            session_id: The session.
+            events: The events.
+            expected_version: What the session must be.
+            begins: Whether the caller knows that the session begins with it, though its stream does not.
 
         Raises:
             InvalidSessionId: The id is that of the global context, and the event is no context's.
@@ -76,8 +89,29 @@ class Runtime:
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
         appended = await self.store.append(session_id, events, expected_version=expected_version)
-        self.tally.count(appended, events)
+        self.tally.count(appended, events, begins=begins)
+        if any(begins_a_session(session_id, event) for event in events):
+            self._remember(session_id)
         return appended
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+        """Append to several logs, and count it. Raises as `EventStore.append_many` does."""
+        results = await self.store.append_many(appends)
+        for append, result in zip(appends, results, strict=True):
+            if isinstance(result, Appended):
+                self.tally.count(result, append.events)
+        return results
+
+    async def exists(self, session_id: str) -> bool:
+        """Return whether there is a session. Once there is, there always is: so it is asked for once."""
+        if session_id not in self._known and await self.queries.exists(session_id):
+            self._remember(session_id)
+        return session_id in self._known
+
+    def _remember(self, session_id: str) -> None:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(session_id)
 
     def keep_working(self) -> None:
         """Start what goes on in the background, or start it again where its event loop has gone."""

@@ -20,7 +20,7 @@ from eventstore import (
 )
 from eventstore.logs import get_logger
 from projections import Queries, Totals
-from projections.session import GLOBAL
+from projections.session import begins_a_session
 
 log = get_logger("engine")
 
@@ -49,8 +49,8 @@ class Tally:
         known = msgspec.structs.asdict(self._read)
         return Totals(**{name: max(0, count + self._done[name]) for name, count in known.items()})
 
-    def count(self, appended: Appended, events: Sequence[Event]) -> None:
-        """Count an append that succeeded."""
+    def count(self, appended: Appended, events: Sequence[Event], *, begins: bool = False) -> None:
+        """Count an append that succeeded; ``begins`` says that a session begins with it, though its stream does not."""
         done = self._done
         done["events"] += len(events)
         for event in events:
@@ -58,8 +58,8 @@ class Tally:
                 done[name] += 1
             elif isinstance(event, SessionEnded):
                 done["active_sessions"] -= 1
-        begins = appended.version == len(events) and appended.session_id != GLOBAL
-        if begins and not all(isinstance(event, CheckpointStored) for event in events):
+        first = appended.version == len(events)
+        if (first or begins) and any(begins_a_session(appended.session_id, event) for event in events):
             done["sessions"] += 1
             done["active_sessions"] += 1
 

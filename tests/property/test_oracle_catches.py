@@ -66,7 +66,7 @@ def test_a_reader_that_does_not_clear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_checkpoint_that_makes_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that holds but checkpoints and yet is listed or counted as a session is found out."""
-    monkeypatch.setattr(session, "_begins_a_session", lambda event: event.session_id != session.GLOBAL)
+    monkeypatch.setattr(session, "begins_a_session", lambda session_id, _event: session_id != session.GLOBAL)
     with pytest.raises(AssertionError):
         run_machine("memory://", HUNT)
 
