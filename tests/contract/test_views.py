@@ -169,7 +169,7 @@ class TestCommits:
         assert await views.commit([both, first]) == [True, False]
         assert await views.commit([both]) == [False]
         stored = await views.read_history("s", None)
-        assert [m["content"] for m in stored.value] == ["1", "2"]
+        assert [m["content"] for m in stored.value.messages] == ["1", "2"]
         assert (await views.totals()).messages == 2
 
     @pytest.mark.guarantee("V2")
@@ -181,7 +181,7 @@ class TestCommits:
             await store.append(f"s{number % 5}", [said(str(number)), ContextSet("k", number)])
         await asyncio.gather(*(projector.project(f"s{n}" for n in range(5)) for _ in range(8)))
         assert await views.totals() == Totals(5, 5, 50, 50, events=100)
-        assert [len((await views.read_history(f"s{n}", None)).value) for n in range(5)] == [10] * 5
+        assert [len((await views.read_history(f"s{n}", None)).value.messages) for n in range(5)] == [10] * 5
 
     async def test_nothing_to_commit(self, views: ViewStore) -> None:
         """An empty batch is fine."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from hypothesis import strategies as st
+from support.conversation import FAULTS, Wanted, Wish
 
 from eventstore import (
     CheckpointStored,
     CheckpointWritesStored,
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
     Event,
     HistoryCleared,
+    HistoryCompacted,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -73,15 +76,32 @@ changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "message_count": json,
         "ended": json,
         "checkpoint_count": json,
+        "history_messages": json,
+        "rewritten": json,
+        "compaction": json,
         "plan": json,
     },
 )
 keys = st.sampled_from(KEYS) | st.sampled_from(KEYS) | texts
 checkpoint_ids = st.sampled_from(CHECKPOINTS) | st.sampled_from(CHECKPOINTS) | texts
 contexts = st.builds(ContextSet, key=keys, value=json)
-OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
+# A compaction that is drawn at random would fit no history: it is fitted to the log where that is known.
+wishes = st.builds(
+    Wish,
+    share=st.sampled_from([1.0, 0.5, 0.9, 0.2, 0.0]),
+    keeping=st.sampled_from([[False]]) | st.lists(st.booleans(), min_size=1, max_size=4),
+    fault=st.none() | st.none() | st.none() | st.sampled_from(FAULTS),
+    summary=st.none() | texts,
+    shown=st.booleans(),
+    role=st.sampled_from(["system", "user"]) | texts,
+    summarizer=st.none() | texts,
+    remark=st.none() | texts,
+)
+OF_TYPE: dict[type[Event], st.SearchStrategy[Wanted]] = {
     MessageAdded: messages,
     HistoryCleared: st.builds(HistoryCleared),
+    HistoryCompacted: wishes,
+    CompactionConfigured: st.builds(CompactionConfigured, settings=objects),
     ContextSet: contexts,
     ContextDeleted: st.builds(ContextDeleted, key=keys),
     SessionStarted: st.builds(SessionStarted, user_id=st.none() | st.sampled_from(USERS), metadata=objects),
@@ -104,14 +124,19 @@ OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
 
 
 @st.composite
-def _any_event(draw: st.DrawFn) -> Event:
-    """Return any event. A function of its own, because Hypothesis warns of strategies that are too long to print."""
+def _any_event(draw: st.DrawFn) -> Wanted:
+    """Return any event, or the wish for a compaction.
+
+    A function of its own, because Hypothesis warns of strategies that are too long to print.
+    """
     return draw(_ANY_EVENT)
 
 
-_ANY_EVENT: st.SearchStrategy[Event] = st.one_of(messages, *OF_TYPE.values())
+_ANY_EVENT: st.SearchStrategy[Wanted] = st.one_of(messages, *OF_TYPE.values())
 events = _any_event()
 checkpoints = st.one_of(OF_TYPE[CheckpointStored], OF_TYPE[CheckpointWritesStored])
+conversations: st.SearchStrategy[Wanted] = st.one_of(messages, messages, wishes, OF_TYPE[HistoryCleared])
+"""What happens to a history, and nothing else."""
 
 UNKNOWN_TO_US = set(get_args(KnownEvent)) - set(OF_TYPE)
 """Types of events that the oracle has not been taught."""

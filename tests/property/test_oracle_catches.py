@@ -13,7 +13,7 @@ from machine import SETTINGS, run_machine
 from eventstore import RecordedEvent
 from projections import ViewsChange, history, session
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
-from projections.history import HistoryChange, Message
+from projections.history import History, HistoryChange
 from projections.memory import MemoryViews
 
 HUNT = settings(
@@ -46,7 +46,7 @@ def test_a_fold_that_drops_the_last_message(monkeypatch: pytest.MonkeyPatch) -> 
 
     def short(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChange:
         folded = whole(change, events)
-        return HistoryChange(folded.cleared, folded.added[:-1])
+        return msgspec.structs.replace(folded, added=folded.added[:-1])
 
     monkeypatch.setattr(history, "fold", short)
     with pytest.raises(AssertionError):
@@ -56,8 +56,8 @@ def test_a_fold_that_drops_the_last_message(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_reader_that_does_not_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that shows what was cleared after the view's version is found out."""
 
-    def keep(change: HistoryChange, messages: Sequence[Message]) -> list[Message]:
-        return [*messages, *change.added]
+    def keep(change: HistoryChange, before: History) -> History:
+        return History([*before.messages, *change.added], change.compaction)
 
     monkeypatch.setattr(HistoryChange, "apply", keep)
     with pytest.raises(AssertionError):
