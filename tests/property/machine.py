@@ -29,11 +29,12 @@ from strategies import (
     USERS,
     checkpoint_ids,
     checkpoints,
-    conversations,
     events,
     keys,
     messages,
     objects,
+    said,
+    turns,
     wishes,
 )
 from support.conversation import Wanted, Wish
@@ -157,7 +158,7 @@ class SessionsMachine(RuleBasedStateMachine):
         parts = [long] if at_once else [[event] for event in long]
         self.run(self.world.append_all([Wanting(session_id, part) for part in parts]))
 
-    @rule(session_id=a_session, new=st.lists(conversations, max_size=6), wish=wishes, projected=st.booleans())
+    @rule(session_id=a_session, new=st.lists(turns, max_size=6), wish=wishes, projected=st.booleans())
     def compact(self, session_id: str, new: list[Wanted], wish: Wish, projected: bool) -> None:
         """Compact a history, before or after the views have seen what came last."""
         if new:
@@ -228,6 +229,19 @@ class SessionsMachine(RuleBasedStateMachine):
     def commit(self, one: ViewsChange, two: ViewsChange, three: ViewsChange, how_many: int) -> None:
         """Commit changes that were folded at some time: only those happen whose base is still the view's version."""
         self.run(self.world.commit_all([one, two, three][:how_many]))
+
+    @rule(
+        session_id=a_session,
+        there=st.lists(said, min_size=2, max_size=5),
+        new=st.lists(turns, min_size=2, max_size=8),
+        at_a_time=st.integers(1, 5),
+    )
+    def commit_in_a_row(self, session_id: str, there: list[Wanted], new: list[Wanted], at_a_time: int) -> None:
+        """Commit changes of one session in one go, of which each begins where the one before it ends."""
+        self.run(self.world.append_one(Wanting(session_id, there)))
+        self.run(self.world.projector.project_or_park([session_id]))
+        self.run(self.world.append_one(Wanting(session_id, new)))
+        self.run(self.world.commit_all(self.run(self.world.fold(session_id, at_a_time))))
 
     # Readers
 

@@ -61,6 +61,7 @@ messages = st.builds(
     tool_calls=st.none() | st.lists(json, max_size=2),
     tool_call_id=st.none() | texts,
 )
+said = st.builds(MessageAdded, role=st.just("user"), content=st.sampled_from(["a", "é", "日本", {"k": 1.5}, None]))
 changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -88,9 +89,10 @@ contexts = st.builds(ContextSet, key=keys, value=json)
 # A compaction that is drawn at random would fit no history: it is fitted to the log where that is known.
 wishes = st.builds(
     Wish,
-    share=st.sampled_from([1.0, 0.5, 0.9, 0.2, 0.0]),
-    keeping=st.sampled_from([[False]]) | st.lists(st.booleans(), min_size=1, max_size=4),
-    fault=st.none() | st.none() | st.none() | st.sampled_from(FAULTS),
+    share=st.sampled_from([1.0, 0.5, 0.9, 0.3, 0.1]),
+    keeping=st.sampled_from([[False], [True, False], [True, True, False]])
+    | st.lists(st.booleans(), min_size=1, max_size=4),
+    fault=st.sampled_from([None] * 12 + [*FAULTS]),
     summary=st.none() | texts,
     shown=st.booleans(),
     role=st.sampled_from(["system", "user"]) | texts,
@@ -135,8 +137,17 @@ def _any_event(draw: st.DrawFn) -> Wanted:
 _ANY_EVENT: st.SearchStrategy[Wanted] = st.one_of(messages, *OF_TYPE.values())
 events = _any_event()
 checkpoints = st.one_of(OF_TYPE[CheckpointStored], OF_TYPE[CheckpointWritesStored])
-conversations: st.SearchStrategy[Wanted] = st.one_of(messages, messages, wishes, OF_TYPE[HistoryCleared])
-"""What happens to a history, and nothing else."""
+
+
+@st.composite
+def _turn(draw: st.DrawFn) -> Wanted:
+    """Return a wish as often as a message, and seldom a clear: `one_of` would take one as likely as the other."""
+    turn: st.SearchStrategy[Wanted] = draw(st.sampled_from([*[said] * 10, *[wishes] * 9, OF_TYPE[HistoryCleared]]))
+    return draw(turn)
+
+
+turns = _turn()
+"""What happens to a history, and nothing else: small messages, so that there can be more of them."""
 
 UNKNOWN_TO_US = set(get_args(KnownEvent)) - set(OF_TYPE)
 """Types of events that the oracle has not been taught."""

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import CHECKPOINTS, KEYS, SESSIONS, STATUSES, USERS, conversations, events, messages
+from strategies import CHECKPOINTS, KEYS, SESSIONS, STATUSES, USERS, events, said, turns
 from support.conversation import Logged, Wish, fitted
 from support.model import Oracle, same
 
@@ -44,12 +44,12 @@ BEGAN_MS = 1_700_000_000_000
 
 unknown = st.builds(UnknownEvent, type=st.just("OfTheFuture"), fields=st.just({"role": "user"}))
 any_log = st.lists(events | unknown, max_size=3) | st.lists(events | unknown, min_size=8, max_size=40)
-chats = st.lists(messages, min_size=1, max_size=8).flatmap(
-    lambda first: st.lists(conversations, max_size=20).map(lambda rest: [*first, *rest])
+chats = st.builds(
+    lambda first, then: [*first, *then], st.lists(said, min_size=4, max_size=8), st.lists(turns, max_size=12)
 )
 logs = any_log.map(lambda wanted: fitted([], wanted))
-histories = (any_log | chats | chats).map(lambda wanted: fitted([], wanted))
-"""Logs in which histories are compacted more often than not."""
+histories = chats.map(lambda wanted: fitted([], wanted))
+either = st.booleans().flatmap(lambda chat: histories if chat else logs)
 streams = st.sampled_from(["s", "$global"])
 cuts = st.lists(st.integers(0, 40), max_size=8)
 
@@ -76,7 +76,7 @@ def stored(state: SessionState) -> SessionState:
 @pytest.mark.guarantee("V2")
 class TestFolds:
     @SETTINGS
-    @given(log=histories, at=cuts, stream=streams)
+    @given(log=either, at=cuts, stream=streams)
     def test_a_log_can_be_folded_in_any_pieces(self, log: list[Logged], at: list[int], stream: str) -> None:
         """Views that take a log piece by piece are those that take it at once, and what the oracle says."""
         oracle = Oracle()
@@ -121,19 +121,19 @@ class TestFolds:
         times = (0, 0) if not began or not last else (whole[began - 1].recorded_ms, whole[last - 1].recorded_ms)
         assert (state.created_ms, state.active_ms) == times
 
-    @SETTINGS
-    @given(log=histories, cut=st.integers(0, 40), at=cuts)
-    def test_changes_of_a_history_add_up(self, log: list[Logged], cut: int, at: list[int]) -> None:
+    @settings(SETTINGS, max_examples=400)
+    @given(log=histories, more=st.lists(turns, min_size=2, max_size=12), at=cuts)
+    def test_changes_of_a_history_add_up(self, log: list[Logged], more: list[Event | Wish], at: list[int]) -> None:
         """A change that grew piece by piece does to any history what its pieces do one after another."""
-        whole = recorded(log)
-        there = history.fold(HistoryChange(), whole[:cut])
+        after = recorded([*log, *fitted(log, more)])[len(log) :]
+        there = history.fold(HistoryChange(), recorded(log))
         before = HistoryChange(there.rewritten, there.messages)
         grown, one_by_one, piece = before, there.apply(History()), before
-        for chunk in chunks(whole[cut:], at):
+        for chunk in chunks(after, at):
             grown = history.fold(grown, chunk)
             piece = history.fold(HistoryChange(piece.rewritten, piece.messages), chunk)
             one_by_one = piece.apply(one_by_one)
-        assert grown == history.fold(before, whole[cut:])
+        assert grown == history.fold(before, after)
         assert same(msgspec.to_builtins(grown.apply(there.apply(History()))), msgspec.to_builtins(one_by_one))
 
     @SETTINGS
@@ -167,7 +167,7 @@ class TestFolds:
 
     @SETTINGS
     @given(
-        before=histories,
+        before=either,
         log=st.lists(events, max_size=20),
         values=st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(), max_size=1)),
     )
@@ -193,7 +193,7 @@ class TestFolds:
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(SESSIONS), st.lists(events, min_size=1, max_size=6)),
-        st.tuples(st.sampled_from(SESSIONS), st.lists(conversations, min_size=1, max_size=8)),
+        st.tuples(st.sampled_from(SESSIONS), st.lists(turns, min_size=1, max_size=8)),
         st.integers(1, 4).map(lambda count: ("step", count)),
         st.sampled_from(SESSIONS).map(lambda session_id: ("project", session_id)),
     ),

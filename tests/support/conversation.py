@@ -162,6 +162,24 @@ def fitted(log: Iterable[Logged], wanted: Iterable[T | Wish]) -> list[T | Histor
     return new
 
 
+def compaction(
+    *, base: int = 0, replaced: int, kept: Sequence[int] = (), summary: str | None = "so far", shown: bool = True
+) -> HistoryCompacted:
+    """Return a compaction of which only that is given which decides what it does."""
+    return HistoryCompacted(
+        base=base,
+        first=1,
+        last=replaced + len(kept),
+        replaced=replaced,
+        replaced_bytes=replaced,
+        stands_for=replaced,
+        strategy="a test's",
+        kept=[*kept],
+        summary=summary,
+        shown=shown,
+    )
+
+
 def _message(version: int, event: MessageAdded) -> dict[str, Any]:
     always = {"role": event.role, "content": event.content, "metadata": event.metadata, "version": version}
     optional = {"name": event.name, "tool_calls": event.tool_calls, "tool_call_id": event.tool_call_id}
