@@ -21,7 +21,7 @@ from projections.redis.views import RedisViews
 HUNT = settings(
     SETTINGS,
     database=None,
-    max_examples=300,
+    max_examples=1000,  # the rarest takes about 60
     stateful_step_count=30,
     phases=[Phase.generate],  # the first failure will do: nobody needs it small
     report_multiple_bugs=False,
