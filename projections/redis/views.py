@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -121,12 +121,12 @@ class RedisViews:
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
-        if not changes:
-            return []
-        kept = await self._kept(changes)
-        calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in changes]
-        replies = await self._links.evaluate_many(COMMIT, calls)
-        return [reply == 1 for reply in replies]
+        written: list[bool] = []
+        for batch in _each_once(changes):
+            kept = await self._kept(batch)
+            calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in batch]
+            written += [reply == 1 for reply in await self._links.evaluate_many(COMMIT, calls)]
+        return written
 
     async def listed(
         self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
@@ -220,7 +220,7 @@ class RedisViews:
     async def _kept(self, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
         """Return, for each change that takes the oldest messages away but for some, those, as they are stored.
 
-        If they are not those of the change's base any more, its commit is not going to happen.
+        Each change is of another session. If what is stored is not of its base any more, it is not going to happen.
         """
         choosy = [change for change in changes if change.history.kept]
         if not choosy:
@@ -229,10 +229,11 @@ class RedisViews:
         oldest = await self._links.pipeline(
             [("LRANGE", key, 0, change.history.dropped - 1) for key, change in zip(keys, choosy, strict=True)]
         )
-        return {
-            change.session_id: [message for message in messages if _version(message).version in change.history.kept]
-            for change, messages in zip(choosy, oldest, strict=True)
-        }
+        kept = {}
+        for change, messages in zip(choosy, oldest, strict=True):
+            versions = frozenset(change.history.kept)
+            kept[change.session_id] = [message for message in messages if _version(message).version in versions]
+        return kept
 
     async def _read_other(self, session_id: str, what: bytes, *command: Argument, suffix: bytes = b"") -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
@@ -247,6 +248,18 @@ class RedisViews:
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)
         return self._keys.shared(self._keys.partition(session_key), what), session_key
+
+
+def _each_once(changes: Sequence[ViewsChange]) -> Iterator[list[ViewsChange]]:
+    """Cut changes into batches in which no session comes twice: what the second one keeps, the first may add."""
+    batch: dict[str, ViewsChange] = {}
+    for change in changes:
+        if change.session_id in batch:
+            yield [*batch.values()]
+            batch = {}
+        batch[change.session_id] = change
+    if batch:
+        yield [*batch.values()]
 
 
 def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:

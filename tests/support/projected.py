@@ -9,7 +9,7 @@ from eventstore.events import RecordedEvent
 from projections import GROUP, SessionState, Totals, checkpoints, context, history, open_views, session
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
-from projections.history import HistoryChange
+from projections.history import History, HistoryChange
 from projections.session import ACTIVE
 from projections.views import Listed
 from support.waiting import until
@@ -44,7 +44,7 @@ async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
         assert (stored.version, stored.tail) == (len(log), []), f"{session_id} is not fully projected"
         states[session_id] = session.fold(SessionState(), log)
         assert stored.state == states[session_id]
-        assert stored.value == history.fold(HistoryChange(), log).apply([])
+        assert stored.value == history.fold(HistoryChange(), log).apply(History())
         values = context.fold(ContextChange(), log).apply({})
         assert set((await views.read_context_keys(session_id)).value) == set(values)
         for key, value in values.items():
