@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,8 @@ from redis.exceptions import RedisError
 from support.servers import STARTS_WITHIN, Server, binaries
 
 PAUSE = 0.01
+SINGLE_STEPS = 10
+"""How many keys of a slot move one by one; the others follow in hundreds."""
 OLDEST = "redis-6.2"
 """It has neither ADDSLOTSRANGE nor a choice of the bus's port."""
 
@@ -56,7 +59,7 @@ class Node(Server):
     def ask(self, *command: str | int) -> Any:
         """Send one command and return its reply as text."""
         with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def meet(self, other: Node) -> None:
         """Introduce another node."""
@@ -124,15 +127,37 @@ class Cluster:
             node.stop()
         shutil.rmtree(self._path, ignore_errors=True)
 
-    def owner(self, key: bytes) -> Node:
+    def owner(self, key: bytes, *, apart_from: Node | None = None) -> Node:
         """Return the primary that serves a key, as the first of the nodes knows it that answers."""
         slot = key_slot(key)
         for node in self.nodes:
+            if node is apart_from:
+                continue
             with contextlib.suppress(RedisError, OSError):
                 for first, last, (_, port, *_), *_ in node.ask("CLUSTER", "SLOTS"):
                     if first <= slot <= last:
                         return next(other for other in self.nodes if other.port == port)
         raise AssertionError(f"nobody serves slot {slot}")
+
+    def moving(self, key: bytes, there: Node) -> Iterator[int]:
+        """Move a key's slot to another primary. Give a number after each step, to do something in between."""
+        slot, here = key_slot(key), self.owner(key)
+        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", here.id)
+        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", there.id)
+        for step in itertools.count():
+            yield step
+            keys = here.ask("CLUSTER", "GETKEYSINSLOT", slot, 1 if step < SINGLE_STEPS else 100)
+            if not keys:
+                break
+            here.ask("MIGRATE", "127.0.0.1", there.port, "", 0, 5000, "KEYS", *keys)
+        for node in (there, here):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", there.id)
+
+    def replicas_are_level(self, primary: Node) -> None:
+        """Wait until a primary's replica has all that the primary had when this was called."""
+        offset = primary.ask("INFO", "replication")["master_repl_offset"]
+        replica = self.replicas[self.primaries.index(primary)]
+        eventually(lambda: replica.ask("INFO", "replication")["slave_repl_offset"] >= offset)
 
     def errors(self, name: str) -> int:
         """Return how often the nodes have answered with an error of this name."""
@@ -154,10 +179,10 @@ class Cluster:
         everybody = f"cluster_known_nodes:{len(self.nodes)}\r\n"
         eventually(lambda: all(node.knows(everybody) for node in self.nodes))
         for replica, primary in zip(self.replicas, itertools.cycle(self.primaries), strict=False):
-            eventually(lambda r=replica, p=primary: _replicates(r, p))  # type: ignore[misc]
+            eventually(lambda r=replica, p=primary: _replicates(r, p))
         eventually(lambda: all(node.knows("cluster_state:ok") for node in self.nodes))
         for replica in self.replicas:
-            eventually(lambda r=replica: r.says("master_link_status:up"))  # type: ignore[misc]
+            eventually(lambda r=replica: r.says("master_link_status:up"))
 
 
 def eventually(reached: Any) -> None:
