@@ -127,6 +127,13 @@ class Cluster:
             node.stop()
         shutil.rmtree(self._path, ignore_errors=True)
 
+    def mend(self) -> None:
+        """Start the nodes that have died, and wait until all is well."""
+        for node in self.nodes:
+            if not node.runs:
+                node.start()
+        self._wait_until_well()
+
     def owner(self, key: bytes, *, apart_from: Node | None = None) -> Node:
         """Return the primary that serves a key, as the first of the nodes knows it that answers."""
         slot = key_slot(key)
@@ -156,8 +163,9 @@ class Cluster:
     def replicas_are_level(self, primary: Node) -> None:
         """Wait until a primary's replica has all that the primary had when this was called."""
         offset = primary.ask("INFO", "replication")["master_repl_offset"]
-        replica = self.replicas[self.primaries.index(primary)]
-        eventually(lambda: replica.ask("INFO", "replication")["slave_repl_offset"] >= offset)
+        replicas = [node for node in self.nodes if node.says(f"master_port:{primary.port}")]
+        assert replicas
+        eventually(lambda: all(node.ask("INFO", "replication")["slave_repl_offset"] >= offset for node in replicas))
 
     def errors(self, name: str) -> int:
         """Return how often the nodes have answered with an error of this name."""
@@ -180,9 +188,12 @@ class Cluster:
         eventually(lambda: all(node.knows(everybody) for node in self.nodes))
         for replica, primary in zip(self.replicas, itertools.cycle(self.primaries), strict=False):
             eventually(lambda r=replica, p=primary: _replicates(r, p))
+        self._wait_until_well()
+
+    def _wait_until_well(self) -> None:
         eventually(lambda: all(node.knows("cluster_state:ok") for node in self.nodes))
-        for replica in self.replicas:
-            eventually(lambda r=replica: r.says("master_link_status:up"))
+        followed = len(self.replicas)
+        eventually(lambda: sum(node.says("master_link_status:up") for node in self.nodes) == followed)
 
 
 def eventually(reached: Any) -> None:
