@@ -21,8 +21,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError
-
 from eventstore.appending import EncodedAppend
 from eventstore.codec import decode
 from eventstore.errors import (
@@ -32,8 +30,8 @@ from eventstore.errors import (
     WrongExpectedVersion,
 )
 from eventstore.events import RecordedEvent
-from eventstore.redis.batches import Batch, call_of
-from eventstore.redis.commands import ELSEWHERE_OR_LATER, Script, Unserved, refusal
+from eventstore.redis.batches import NOT_EXECUTED, Batch, call_of
+from eventstore.redis.commands import Script, Unserved, refusal
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
@@ -211,7 +209,7 @@ class Appender:
         """Give every caller its result. Return the groups whose node has not carried out anything."""
         left = []
         for group, reply in zip(groups, replies, strict=True):
-            if isinstance(reply, (NoScriptError, *ELSEWHERE_OR_LATER)):
+            if isinstance(reply, NOT_EXECUTED):
                 left.append(group)
             elif isinstance(reply, Exception):
                 for pending in group.members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from redis.exceptions import NoScriptError
@@ -24,6 +24,9 @@ class Batch(NamedTuple):
     commands: Sequence[Command]
     script: Script | None = None
 
+
+NOT_EXECUTED = (NoScriptError, *ELSEWHERE_OR_LATER)
+"""Error replies that say that nothing was carried out, and that it may be when it is sent again."""
 
 Outcome: TypeAlias = list[Any] | Unserved
 """What became of a batch: its replies, error replies among them; or why it has to be sent again."""
@@ -47,42 +50,43 @@ async def exchange(parcels: Sequence[Parcel]) -> list[Outcome]:
     by_link: dict[Link, list[int]] = {}
     for i, parcel in enumerate(parcels):
         by_link.setdefault(parcel.link, []).append(i)
-    sent = {
-        link: link.submit([command for i in mine for command in (*parcels[i].before, *parcels[i].commands)])
+    sent = [
+        link.submit([command for i in mine for command in (*parcels[i].before, *parcels[i].commands)])
         for link, mine in by_link.items()
-    }
+    ]
     outcomes: list[Any] = [None] * len(parcels)
     try:
-        for link, mine in by_link.items():
+        for future, mine in zip(sent, by_link.values(), strict=True):
             try:
-                replies = iter(await sent[link])
+                replies = await future
             except LinkLost as lost:
                 for i in mine:
                     outcomes[i] = lost
                 continue
+            at = 0
             for i in mine:
-                before = [next(replies) for _ in parcels[i].before]
-                outcomes[i] = _explained([next(replies) for _ in parcels[i].commands], before)
+                _, commands, before = parcels[i]
+                begin, at = at + len(before), at + len(before) + len(commands)
+                outcomes[i] = replies[begin:at]
+                if before:
+                    outcomes[i] = _explained(outcomes[i], replies[begin - len(before) : begin])
     finally:
-        for future in sent.values():
+        for future in sent:
             future.cancel()
     return outcomes
+
+
+def not_executed(outcome: Outcome) -> Exception | None:
+    """Return the first error reply that says that a batch was not carried out, in a transaction too."""
+    if isinstance(outcome, list):
+        for reply in outcome:
+            first = reply[0] if isinstance(reply, list) and reply else reply
+            if isinstance(first, NOT_EXECUTED):
+                return first
+    return None
 
 
 def _explained(replies: list[Any], before: list[Any]) -> list[Any]:
     """Let the error of loading a script stand for the script's absence."""
     errors = [reply for reply in before if isinstance(reply, Exception)]
     return [errors[0] if errors and isinstance(reply, NoScriptError) else reply for reply in replies]
-
-
-def not_executed(outcome: Outcome) -> Exception | None:
-    """Return the first error reply that says that a batch was not carried out, in a transaction too."""
-    errors = _errors(outcome) if isinstance(outcome, list) else ()
-    return next((error for error in errors if isinstance(error, (NoScriptError, *ELSEWHERE_OR_LATER))), None)
-
-
-def _errors(replies: list[Any]) -> Iterator[Exception]:
-    for reply in replies:
-        first = reply[0] if isinstance(reply, list) and reply else reply
-        if isinstance(first, Exception):
-            yield first

@@ -70,6 +70,8 @@ class Links(Nodes):
         """
         parcels = [Parcel(self.shared(batch.key), batch.commands) for batch in batches]
         outcomes = await exchange(parcels)
+        if not any(map(not_executed, outcomes)):
+            return outcomes
         again: dict[int, Parcel] = {}
         for i, batch in enumerate(batches):
             error = not_executed(outcomes[i])
@@ -134,21 +136,13 @@ class Links(Nodes):
         Raises:
             StoreUnavailable: One was not answered in time.
         """
-        answered: dict[int, list[Any]] = {}
-        waiting = list(range(len(batches)))
         pauses = Pauses(self.timeout)
-        while True:
-            outcomes = await self.send([batches[i] for i in waiting])
-            missed: Unserved | None = None
-            for i, outcome in zip(waiting, outcomes, strict=True):
-                if isinstance(outcome, Unserved):
-                    missed = outcome
-                else:
-                    answered[i] = outcome
-            if missed is None:
-                return [answered[i] for i in range(len(batches))]
-            await self._recover(missed, pauses)
-            waiting = [i for i in waiting if i not in answered]
+        outcomes: list[Any] = await self.send(batches)
+        while missed := [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Unserved)]:
+            await self._recover(outcomes[missed[-1]], pauses)
+            for i, outcome in zip(missed, await self.send([batches[i] for i in missed]), strict=True):
+                outcomes[i] = outcome
+        return outcomes
 
     async def _recover(self, missed: Unserved, pauses: Pauses) -> None:
         """Pause, and find out who serves what, before something is sent again."""

@@ -34,7 +34,7 @@ class Node(Server):
     """A node of a cluster, on a port and on a socket of its own."""
 
     def __init__(self, binary: str, directory: Path, **settings: str) -> None:
-        self.port, bus = _free_ports(2)
+        self.port, bus = free_ports(2)
         super().__init__(
             binary,
             directory,
@@ -212,7 +212,8 @@ def _replicates(replica: Node, primary: Node) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nobody listens."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
