@@ -224,15 +224,19 @@ class RedisStore:
     async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
         """Give every session of a partition, pointing at its whole log."""
         seen: set[bytes] = set()  # HSCAN may give a field twice while the hash is being resized
-        cursor = b"0"
+        heads, cursor, server = self.keys.heads(partition), b"0", None
         while True:
-            cursor, found = await self.links.call("HSCAN", self.keys.heads(partition), cursor, "COUNT", PAGE)
+            cursor, found = await self.links.call("HSCAN", heads, cursor, "COUNT", PAGE)
+            link = self.links.shared(heads)
+            again, server = server not in {None, (link, link.epoch)}, (link, link.epoch)
             for session_key, head in zip(found[::2], found[1::2], strict=True):
                 if session_key not in seen:
                     seen.add(session_key)
                     version = int(head.split(b"-")[0])
                     yield Pointer(session_key.decode(), version, version)
-            if cursor == b"0":
+            if again:
+                cursor = b"0"  # another server's cursor, or one from before a restart, passes over some
+            elif cursor == b"0":
                 return
 
     async def _appended(self, partition: int, after: tuple[int, int]) -> AsyncIterator[Pointer]:

@@ -76,7 +76,7 @@ def elsewhere(store: EventStore, partition: int) -> str:
 
 
 class TestSlotsThatMove:
-    @pytest.mark.guarantee("L1", "L2", "L3", "L9", "V2")
+    @pytest.mark.guarantee("L1", "L2", "L3", "L9", "V2", "S5")
     async def test_nothing_is_lost_doubled_or_reordered(self, cluster: Cluster, namespace: str) -> None:
         """Every slot moves to another node, key by key, under writers, a worker, readers and a subscription."""
         ledger = Ledger()
@@ -145,12 +145,27 @@ class TestSlotsThatMove:
             assert await store.version("new") == 0
             assert (await store.append("new", said("a"))).version == 1
 
+    async def test_a_walk_over_all_sessions(self, cluster: Cluster, namespace: str) -> None:
+        """Who walks over everything while the slot moves away under the walk meets every session once."""
+        async with open_store(cluster.url, namespace=namespace, partitions=1) as store:
+            names = [f"s{number}" for number in range(2500)]
+            await store.append_many([Append(name, [said("a")]) for name in names])
+            (key,) = heads(store)
+            owner = cluster.owner(key)
+            met = []
+            async for event in store.read_all():
+                met.append(event.session_id)
+                if len(met) == 1:
+                    for _ in cluster.moving(key, next(node for node in cluster.primaries if node is not owner)):
+                        continue
+            assert sorted(met) == sorted(names)
+
 
 class TestPrimariesThatDie:
     @pytest.mark.parametrize(
         ("goes", "comes"), [(Server.kill, Server.start), (Server.freeze, Server.thaw)], ids=["killed", "frozen"]
     )
-    @pytest.mark.guarantee("L3", "L5", "L8")
+    @pytest.mark.guarantee("L3", "L5", "S5")
     async def test_appends_go_on_by_themselves(
         self, replicated: Cluster, namespace: str, goes: Callable[[Server], None], comes: Callable[[Server], None]
     ) -> None:
