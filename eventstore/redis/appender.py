@@ -22,19 +22,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from eventstore.appending import EncodedAppend
-from eventstore.codec import decode
-from eventstore.errors import (
-    AppendOutcomeUnknown,
-    ContextEngineError,
-    StoreUnavailable,
-    WrongExpectedVersion,
-)
-from eventstore.events import RecordedEvent
 from eventstore.redis.batches import NOT_EXECUTED, Batch, call_of
 from eventstore.redis.commands import Script, Unserved, refusal
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
+from eventstore.redis.pending import Pending
 from eventstore.store import Appended, Expected
 
 APPEND = Script.load("eventstore.redis", "append.lua")
@@ -45,71 +38,11 @@ MAX_KNOWN_VERSIONS = 10_000
 _EXPECTED = {Expected.ANY: "any", Expected.NO_STREAM: "none", Expected.EXISTS: "some"}
 
 
-class _Pending:
-    """An append on its way, and the future that its caller awaits."""
-
-    __slots__ = ("append", "at_least", "epoch", "future", "resend_after", "sent")
-
-    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended]) -> None:
-        self.append = append
-        self.future = future
-        self.at_least = 0  # a version that the session had before the first try, as was known on that connection
-        self.epoch = 0
-        self.resend_after: int | None = None
-        self.sent = False
-
-    def missed(self, unserved: Unserved) -> None:
-        """Note that a try failed, and from where on the next one has to look for the events."""
-        if not isinstance(unserved, LinkLost):
-            self.at_least = 0  # another node may serve the partition by now
-            return
-        if not unserved.sent:
-            return
-        # What was known serves for a try on the same connection alone: a server may come back with a shorter log, and
-        # so may a replica in its place.
-        known = self.at_least if not self.sent and unserved.epoch == self.epoch else 0
-        expected = self.append.expected
-        self.resend_after = max(known, expected if isinstance(expected, int) else 0)
-        self.sent = True
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
-        if self.future.done():
-            return
-        if self.sent:
-            error = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, str(error))
-        elif isinstance(error, Unserved):
-            error = StoreUnavailable(f"{error} Nothing was written.")
-        self.future.set_exception(error)
-
-    def settle(self, result: Any) -> int:
-        """Give the caller the script's result. Return the session's version, 0 if it is not known."""
-        if isinstance(result, list):
-            kind = result[0]
-            if kind == b"already":
-                result = result[1]
-            elif not self.future.done():
-                self.future.set_exception(self._failure(kind, result))
-        if not isinstance(result, int):
-            return 0
-        if not self.future.done():
-            self.future.set_result(Appended(self.append.session_id, result, self.append.event_ids))
-        return result
-
-    def _failure(self, kind: bytes, result: list[Any]) -> ContextEngineError:
-        append = self.append
-        if kind == b"conflict":
-            events = [recorded(append.session_id, found) for found in result[2]]
-            expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
-            return WrongExpectedVersion(append.session_id, expected, result[1], events)
-        return refusal(RuntimeError(result[1].decode(errors="replace")))
-
-
 class _Group(NamedTuple):
     """The appends of one script call: all of one partition."""
 
     partition: int
-    members: list[_Pending]
+    members: list[Pending]
 
 
 class Appender:
@@ -120,7 +53,7 @@ class Appender:
         self._links = links
         self._keys = keys
         self._loop = asyncio.get_running_loop()
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._known: dict[bytes, int] = {}
         self._known_in = links.epoch
         self._resending: set[asyncio.Task[None]] = set()
@@ -130,7 +63,7 @@ class Appender:
         future: asyncio.Future[Appended] = self._loop.create_future()
         if not self._pending:
             self._loop.call_soon(self._flush)
-        self._pending.append(_Pending(append, future))
+        self._pending.append(Pending(append, future))
         return future
 
     def _flush(self) -> None:
@@ -152,10 +85,10 @@ class Appender:
             self._known_in = epoch
         return epoch
 
-    def _grouped(self, all_pending: list[_Pending]) -> list[_Group]:
+    def _grouped(self, all_pending: list[Pending]) -> list[_Group]:
         """Divide appends by partition, and those of one partition into script calls of bounded size."""
         groups: list[_Group] = []
-        open_groups: dict[int, tuple[list[_Pending], int]] = {}
+        open_groups: dict[int, tuple[list[Pending], int]] = {}
         for pending in all_pending:
             partition = self._keys.partition(pending.append.session_key)
             size = sum(map(len, pending.append.entries))
@@ -168,6 +101,7 @@ class Appender:
         return groups
 
     def _by_link(self, groups: list[_Group]) -> dict[Link, list[_Group]]:
+        """Divide groups by the link to the node that serves their partition."""
         by_link: dict[Link, list[_Group]] = {}
         for group in groups:
             by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
@@ -256,7 +190,7 @@ class Appender:
         return left, why
 
 
-def _each(groups: list[_Group]) -> Iterator[_Pending]:
+def _each(groups: list[_Group]) -> Iterator[Pending]:
     return (pending for _, members in groups for pending in members)
 
 
@@ -278,9 +212,3 @@ def _awaited(groups: list[_Group]) -> list[_Group]:
         for partition, members in groups
     ]
     return [group for group in left if group.members]
-
-
-def recorded(session_id: str, found: list[Any]) -> RecordedEvent:
-    """Decode one entry of a stream reply: its id, and its single field and value."""
-    version, recorded_ms = found[0].split(b"-")
-    return decode(session_id, int(version), int(recorded_ms), found[1][1])

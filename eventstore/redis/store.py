@@ -14,7 +14,7 @@ from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, 
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
-from eventstore.redis.appender import Appender, recorded
+from eventstore.redis.appender import Appender
 from eventstore.redis.consumer import feed_id, pointers_of
 from eventstore.redis.feed import RedisFeed
 from eventstore.redis.fitness import check_servers, open_namespace
@@ -22,6 +22,7 @@ from eventstore.redis.keys import Keys
 from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
+from eventstore.redis.pending import recorded
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0

@@ -10,8 +10,8 @@ import msgspec
 
 from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
-from eventstore.redis.appender import recorded
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
+from eventstore.redis.pending import recorded
 from eventstore.redis.store import RedisStore
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Message
