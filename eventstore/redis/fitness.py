@@ -29,7 +29,13 @@ async def check_servers(links: Links) -> None:
         StoreUnavailable: One does not answer, or did not finish loading in time.
     """
     alone = isinstance(links.topology, OneServer)
-    await asyncio.gather(*(_check(links.to(node), links.timeout, alone=alone) for node in links.topology.nodes))
+
+    async def check_all() -> None:
+        nodes = links.topology.nodes
+        await asyncio.gather(*(_check(links.to(node), links.timeout, alone=alone) for node in nodes))
+
+    # A single server that is not there is reported at once; a node of a cluster that serves is about to be replaced.
+    await (check_all() if alone else links.patiently(check_all))
 
 
 async def _check(link: Link, patience: float, *, alone: bool) -> None:

@@ -216,6 +216,18 @@ class TestPrimariesThatDie:
             await ledger.append(store, writer, "common")
             await ledger.append(store, writer, writer, 3)
 
+    async def test_who_comes_meanwhile_waits(self, replicated: Cluster, namespace: str) -> None:
+        """A store that is opened while a primary is away waits for the replica that takes over."""
+        async with open_store(replicated.url, namespace=namespace) as store:
+            key = heads(store)[0]
+            primary = replicated.owner(key)
+        await asyncio.to_thread(replicated.replicas_are_level, primary)
+        primary.kill()
+        assert replicated.owner(key, apart_from=primary) is primary
+        async with open_store(replicated.url, namespace=namespace, timeout=20) as store:
+            assert replicated.owner(key, apart_from=primary) is not primary
+            assert (await store.append("s", said("a"))).version == 1
+
     async def test_a_worker_goes_on(self, replicated: Cluster, namespace: str) -> None:
         """A worker projects the partitions of the other nodes while a primary is away, and all of them afterwards."""
         async with open_store(replicated.url, namespace=namespace, partitions=PARTITIONS, timeout=10) as store:
