@@ -45,7 +45,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--url",
         default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or "redis://localhost:6379",
-        help="redis://, rediss://, unix:// or embedded:///directory (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
+        help="redis://, rediss://, unix://, redis+cluster:// or embedded:///directory "
+        "(default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
     )
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
     parser.add_argument("--name", help="this worker's name, unique among its group (default: host and process id)")

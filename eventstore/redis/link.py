@@ -1,4 +1,4 @@
-"""One connection to Redis that every task of an event loop shares.
+"""One connection to one node that every task of an event loop shares.
 
 Commands that tasks submit in the same turn of the loop leave in one write, and replies are matched in order; so no
 task ever waits for a free connection, and 64 concurrent calls cost little more than one. It stands on redis-py's
@@ -16,36 +16,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from eventstore.errors import StoreUnavailable
-from eventstore.logs import get_logger
-from eventstore.redis.commands import Argument, Call, Command, Script, next_reply, pack, refusal
-
-log = get_logger("link")
+from eventstore.redis.commands import Argument, Command, Unserved, failure, next_reply, pack
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 WRONG_PASSWORD = "invalid username-password"  # noqa: S105 - how redis-py words it, as a mere ConnectionError
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 
 
-class LinkLost(StoreUnavailable):
+class LinkLost(Unserved):
     """The connection broke.
 
     Attributes:
         sent: Whether the commands may have reached the server.
-        epoch: Which of the link's connections it was.
+        epoch: The epoch in which the connection was made.
         answered: Whether the server answered, and refused the connection (a wrong password, say).
     """
 
     def __init__(self, reason: str, *, sent: bool, epoch: int, answered: bool = False) -> None:
-        """Say why, whether the commands were written to the socket, and on which connection of the link."""
+        """Say why, whether the commands were written to the socket, and on which connection."""
         super().__init__(f"The connection to Redis was lost: {reason.rstrip('.')}.")
         self.sent = sent
         self.epoch = epoch
@@ -71,12 +61,20 @@ class Link:
     Args:
         make_connection: Makes an unconnected redis-py connection.
         reply_timeout: Seconds without the oldest reply after which the connection counts as broken.
+        begin_epoch: Gives each new connection its number.
     """
 
-    def __init__(self, make_connection: Callable[[], AbstractConnection], *, reply_timeout: float) -> None:
+    def __init__(
+        self,
+        make_connection: Callable[[], AbstractConnection],
+        *,
+        reply_timeout: float,
+        begin_epoch: Callable[[], int],
+    ) -> None:
         """Connect later, when there is something to send."""
         self._make_connection = make_connection
         self._reply_timeout = reply_timeout
+        self._begin_epoch = begin_epoch
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[_Request] = deque()
         self._unanswered: deque[_Request] = deque()
@@ -86,7 +84,7 @@ class Link:
         """Whether it was closed for good."""
         self._run_id: bytes | None = None
         self.epoch = 0
-        """How many connections there have been. What was learned on one may not hold on the next."""
+        """The number of the present connection, or of the last one. What was learned on one may not hold on another."""
         self.client_id: int | None = None
         """The server's id of the present connection, or of the last one."""
 
@@ -109,33 +107,13 @@ class Link:
         """Send one command and return its reply.
 
         Raises:
-            StoreUnavailable: The connection broke.
-            StoreRefused: The server answered with an error.
+            Unserved: The connection broke, or the node does not serve the command now.
+            StoreRefused: The server answered with another error.
         """
         (reply,) = await self.submit([command])
         if isinstance(reply, Exception):
-            raise refusal(reply)
+            raise failure(reply)
         return reply
-
-    async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
-        """Run a script, loading it first where the server does not know it. Raises as `call` does."""
-        (reply,) = await self.evaluate_many(script, [(keys, arguments)])
-        if isinstance(reply, Exception):
-            raise refusal(reply)
-        return reply
-
-    async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """Run a script once for each pair of keys and arguments, in one write. Error replies stand in the list."""
-        commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
-        replies = await self.submit(commands)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            loaded, *again = await self.submit([("SCRIPT", "LOAD", script.text), *(commands[i] for i in unknown)])
-            if isinstance(loaded, Exception):
-                raise refusal(loaded)
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
-        return replies
 
     async def aclose(self) -> None:
         """Close the connection. What is still in flight fails with `LinkLost`."""
@@ -147,6 +125,10 @@ class Link:
     def abort(self) -> None:
         """Begin to close the connection without waiting for it. Call it on the link's own loop."""
         self.closed = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Break the connection. What is in flight fails with `LinkLost`; what is submitted later opens another one."""
         if self._runner is not None:
             self._runner.cancel()
 
@@ -158,7 +140,7 @@ class Link:
             async with asyncio.timeout(self._reply_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
                 await self._end_previous(connection)
-            self.epoch += 1
+            self.epoch = self._begin_epoch()
             await self._converse(connection)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__

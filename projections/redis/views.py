@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
-from eventstore.redis.appender import recorded
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
-from eventstore.redis.link import Link
+from eventstore.redis.pending import recorded
 from eventstore.redis.store import RedisStore
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
@@ -78,13 +76,7 @@ class RedisViews:
             ("EXEC",),
         ]
 
-        async def read(link: Link) -> Any:
-            replies = (await link.submit(commands))[-1]
-            if isinstance(replies, list) and isinstance(replies[0], NoScriptError):
-                replies = (await link.submit([("SCRIPT", "LOAD", READ.text), *commands]))[-1]
-            return checked(checked([replies])[0])
-
-        reply, messages = await self._links.patiently(read)
+        reply, messages = checked((await self._links.together(view, commands, READ))[-1])
         compacted = None if reply[3] is None else _compaction(reply[3])
         return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(messages)), compacted))
 
