@@ -75,7 +75,8 @@ class Appender:
                 pending.at_least = self._known.get(pending.append.session_key, 0)
                 pending.epoch = link.epoch
             commands = [command for group in those for command in self._batch(group).commands]
-            link.submit(commands).add_done_callback(partial(self._settle_first, those, epoch))
+            link.send(commands, partial(self._settle_first, those, epoch))
+            link.flush()
 
     def _forget_old_epochs(self) -> int:
         """Forget what was learned before a connection was made anew or the slots moved. Return the present epoch."""
@@ -125,15 +126,12 @@ class Appender:
             )
         return call_of(APPEND, keys, arguments)
 
-    def _settle_first(self, groups: list[_Group], epoch: int, done: asyncio.Future[list[Any]]) -> None:
+    def _settle_first(self, groups: list[_Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
         """Settle what the first try has dealt with; the rest is sent again."""
-        if done.cancelled():
-            return
-        error = done.exception()
-        if isinstance(error, LinkLost):
-            left, unserved = groups, error
+        if isinstance(outcome, LinkLost):
+            left, unserved = groups, outcome
         else:
-            left, unserved = self._settle(groups, done.result(), epoch), None
+            left, unserved = self._settle(groups, outcome, epoch), None
         if left:
             task = self._loop.create_task(self._resend(left, unserved), name="contextengine-resend")
             self._resending.add(task)
