@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from eventstore.appending import EncodedAppend
-from eventstore.redis.batches import NOT_EXECUTED, Batch, call_of
-from eventstore.redis.commands import Script, Unserved, refusal
+from eventstore.redis.batches import NOT_EXECUTED, Batch
+from eventstore.redis.commands import Command, Script, Unserved, refusal
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
@@ -67,15 +67,13 @@ class Appender:
         return future
 
     def _flush(self) -> None:
-        groups = self._grouped([pending for pending in self._pending if not pending.future.done()])
-        self._pending = []
         epoch = self._forget_old_epochs()
-        for link, those in self._by_link(groups).items():
-            for pending in _each(those):
-                pending.at_least = self._known.get(pending.append.session_key, 0)
-                pending.epoch = link.epoch
-            commands = [command for group in those for command in self._batch(group).commands]
-            link.send(commands, partial(self._settle_first, those, epoch))
+        all_pending, self._pending = self._pending, []
+        by_link: dict[Link, list[_Group]] = {}
+        for group in self._grouped([pending for pending in all_pending if not pending.future.done()]):
+            by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
+        for link, groups in by_link.items():
+            link.send([self._command(group) for group in groups], partial(self._settle_first, groups, epoch))
             link.flush()
 
     def _forget_old_epochs(self) -> int:
@@ -99,16 +97,10 @@ class Appender:
                 groups.append(_Group(partition, members))
             members.append(pending)
             open_groups[partition] = (members, filled + size)
+            pending.at_least, pending.epoch = self._known.get(pending.append.session_key, 0), self._known_in
         return groups
 
-    def _by_link(self, groups: list[_Group]) -> dict[Link, list[_Group]]:
-        """Divide groups by the link to the node that serves their partition."""
-        by_link: dict[Link, list[_Group]] = {}
-        for group in groups:
-            by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
-        return by_link
-
-    def _batch(self, group: _Group) -> Batch:
+    def _command(self, group: _Group) -> Command:
         """Return the call of the script for a group."""
         partition, members = group
         keys = [self._keys.heads(partition), self._keys.feed(partition)]
@@ -124,7 +116,7 @@ class Appender:
                 len(append.entries),
                 *append.entries,
             )
-        return call_of(APPEND, keys, arguments)
+        return ("EVALSHA", APPEND.sha, len(keys), *keys, *arguments)
 
     def _settle_first(self, groups: list[_Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
         """Settle what the first try has dealt with; the rest is sent again."""
@@ -147,9 +139,10 @@ class Appender:
                 for pending in group.members:
                     pending.fail(refusal(reply))
             else:
-                versions = [pending.settle(result) for pending, result in zip(group.members, reply, strict=True)]
-                if epoch == self._links.epoch:  # else another node may serve the partition by now
-                    self._known.update(zip(_sessions(group), versions, strict=True))
+                # What was learned in an earlier epoch is not kept: another node may serve the partition by now.
+                known = self._known if epoch == self._links.epoch else {}
+                for pending, result in zip(group.members, reply, strict=True):
+                    known[pending.append.session_key] = pending.settle(result)
         return left
 
     async def _resend(self, groups: list[_Group], unserved: Unserved | None) -> None:
@@ -178,7 +171,8 @@ class Appender:
         epoch = self._forget_old_epochs()
         left: list[_Group] = []
         why = None
-        for group, outcome in zip(groups, await self._links.send(list(map(self._batch, groups))), strict=True):
+        batches = [Batch(self._keys.heads(group.partition), [self._command(group)], APPEND) for group in groups]
+        for group, outcome in zip(groups, await self._links.send(batches), strict=True):
             if isinstance(outcome, Unserved):
                 _note([group], outcome)
                 left.append(group)
@@ -192,15 +186,10 @@ def _each(groups: list[_Group]) -> Iterator[Pending]:
     return (pending for _, members in groups for pending in members)
 
 
-def _sessions(group: _Group) -> Iterator[bytes]:
-    return (pending.append.session_key for pending in group.members)
-
-
 def _note(groups: list[_Group], unserved: Unserved | None) -> None:
-    """Note for every append that a try failed."""
-    if unserved is not None:
-        for pending in _each(groups):
-            pending.missed(unserved)
+    """Note for every append that a try failed; None stands for one that the node refused to carry out."""
+    for pending in _each(groups):
+        pending.missed(unserved)
 
 
 def _awaited(groups: list[_Group]) -> list[_Group]:

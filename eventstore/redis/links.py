@@ -119,6 +119,8 @@ class Links(Nodes):
 
     async def pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
         """Send commands, those for one node in one write, and return their replies."""
+        if self.topology.together(map(key_of, commands)):
+            return await self.together(key_of(commands[0]), commands)
         return _single(await self.answers([Batch(key_of(command), [command]) for command in commands]))
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:

@@ -23,21 +23,19 @@ class Pending:
         """Not be sent yet."""
         self.append = append
         self.future = future
-        self.at_least = 0  # a version that the session had before the first try, as was known on that connection
+        self.at_least = 0  # a version that the session had before the first try, as was known in this epoch
         self.epoch = 0
         self.resend_after: int | None = None
         self.sent = False
 
-    def missed(self, unserved: Unserved) -> None:
+    def missed(self, unserved: Unserved | None) -> None:
         """Note that a try failed, and from where on the next one has to look for the events."""
-        if not isinstance(unserved, LinkLost):
-            self.at_least = 0  # another node may serve the partition by now
+        if not isinstance(unserved, LinkLost) or not unserved.sent:
+            self.at_least = 0  # the next try may be another node's
             return
-        if not unserved.sent:
-            return
-        # What was known serves for a try on the same connection alone: a server may come back with a shorter log, and
-        # so may a replica in its place.
-        known = self.at_least if not self.sent and unserved.epoch == self.epoch else 0
+        # What was known serves for a try on a connection of that epoch alone: a server may come back with a shorter
+        # log, and a replica may stand in with one.
+        known = self.at_least if not self.sent and unserved.epoch <= self.epoch else 0
         expected = self.append.expected
         self.resend_after = max(known, expected if isinstance(expected, int) else 0)
         self.sent = True

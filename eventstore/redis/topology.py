@@ -33,7 +33,7 @@ class Topology(Protocol):
         """Return the node that serves a key; the empty key stands for commands that have none."""
         ...
 
-    def together(self, keys: Sequence[bytes]) -> bool:
+    def together(self, keys: Iterable[bytes]) -> bool:
         """Whether one command may name all of these keys."""
         ...
 
@@ -66,7 +66,7 @@ class OneServer:
         """Return the server."""
         return self._node
 
-    def together(self, _keys: Sequence[bytes]) -> bool:
+    def together(self, _keys: Iterable[bytes]) -> bool:
         """Return True."""
         return True
 
@@ -105,7 +105,7 @@ class Cluster:
         """Return the node that serves a key's slot."""
         return self._table[key_slot(key)]
 
-    def together(self, keys: Sequence[bytes]) -> bool:
+    def together(self, keys: Iterable[bytes]) -> bool:
         """Whether the keys live in one slot; that one node serves two slots is not enough."""
         return len(set(map(key_slot, keys))) <= 1
 
