@@ -33,6 +33,7 @@ class Task(msgspec.Struct, frozen=True):
         asked: Whether somebody asked for this compaction, so that even what fits is to become less.
         config: The configuration.
         vector: Returns a unit's embedding; None unless the strategy `embeds`.
+        others: How many messages stay that are not shown: the opening ones, waiting calls, a summary.
     """
 
     older: Sequence[Unit]
@@ -42,6 +43,7 @@ class Task(msgspec.Struct, frozen=True):
     asked: bool
     config: CompressionConfig
     vector: Callable[[Unit], Vector] | None = None
+    others: int = 0
 
     def after(self, plan: Plan) -> Task:
         """Return what is left to do after a plan."""
@@ -92,7 +94,7 @@ class Truncate:
 
     def plan(self, task: Task) -> Plan:
         """Take the oldest until enough has gone."""
-        there = sum(len(unit.places) for unit in (*task.older, *task.recent))
+        there = task.others + sum(len(unit.places) for unit in (*task.older, *task.recent))
         over = there - task.config.max_messages
         if over <= 0 and not task.messages and not task.tokens and task.asked:
             return Plan(dropped=task.older)
