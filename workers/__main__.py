@@ -95,6 +95,13 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
         help="leave so many of the newest as they are (default: %(default)s)",
     )
     group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=defaults.compression_timeout,
+        metavar="SECONDS",
+        help="after so long a model's summary gives place to the built-in summarizer's (default: %(default)g)",
+    )
+    group.add_argument(
         "--summarizer",
         type=_imported,
         metavar="MODULE:NAME",
@@ -184,6 +191,7 @@ def _worker(store: EventStore, options: argparse.Namespace) -> FeedWorker:
         auto_compress_threshold=options.threshold,
         auto_compress_target=options.target,
         auto_compress_token_threshold=options.token_threshold,
+        compression_timeout=options.timeout,
     )
     compactor = Compactor(store, views, CompactionDefaults(config, options.summarizer))
     return CompactionWorker(store, compactor, name=name, claim_after=options.claim_after)

@@ -175,7 +175,7 @@ class TestFailure:
                 await anyio.sleep_forever()
             return "In short."
 
-        settings = {"compression_timeout": 0.1, "summary_window_tokens": 100, "token_counter": len}
+        settings: dict[str, Any] = {"compression_timeout": 0.1, "summary_window_tokens": 100, "token_counter": len}
         summary = await summary_by(dawdle, history(*chat(200)), **settings)
         assert summary.summarizer == EXTRACTIVE
         assert 1 <= asked <= 4

@@ -174,20 +174,22 @@ _STRATEGIES: dict[str, Strategy] = {
     "semantic": Semantic(),
     "hybrid": Hybrid(),
 }
+OURS = frozenset(_STRATEGIES)
 
 
 def register_strategy(name: str, strategy: Strategy) -> None:
-    """Make a strategy known under a name, in this process.
+    """Make a strategy known under a name, in this process, in place of any that was registered under it before.
 
     Raises:
-        InvalidInput: The name is taken by another strategy, or empty; or the strategy lacks a method.
+        InvalidInput: The name is one of ours, or empty; or the strategy lacks a method.
     """
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"A strategy's name must be a str that is not empty, not {name!r:.80}.")
     if not all(callable(getattr(strategy, method, None)) for method in ("embeds", "summarizes", "plan")):
         raise InvalidInput(f"{type(strategy).__name__} is no strategy: it needs the methods embeds, summarizes, plan.")
-    if _STRATEGIES.setdefault(name, strategy) is not strategy:
+    if name in OURS:
         raise InvalidInput(f"There is a strategy {name!r} already.")
+    _STRATEGIES[name] = strategy
 
 
 def strategy_named(name: str) -> Strategy:
