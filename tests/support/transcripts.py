@@ -63,18 +63,30 @@ def conversations(path: Path) -> list[list[dict[str, Any]]]:
 
 
 def pairs(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Give the places of each result and its call: the nearest before it that made a call of its id.
+    """Give the places of each result and its call: the nearest before it of its id that waits for a result.
 
-    Told a second time, in the plainest way, for messages in OpenAI's form whose calls and results all have ids.
+    Told a second time, in the plainest way, for messages in OpenAI's form whose calls and results all have ids. A
+    result that comes when no call waits for it has none.
     """
+    waiting: list[tuple[str, int]] = []
     for place, message in enumerate(messages):
-        if message["role"] != "tool":
-            continue
-        for earlier in range(place - 1, -1, -1):
-            made = messages[earlier].get("tool_calls") or []
-            if message["tool_call_id"] in [call["id"] for call in made]:
-                yield earlier, place
-                break
+        if message["role"] == "tool":
+            for earlier in reversed(waiting):
+                if earlier[0] == message["tool_call_id"]:
+                    waiting.remove(earlier)
+                    yield earlier[1], place
+                    break
+        waiting += [(call["id"], place) for call in message.get("tool_calls") or []]
+
+
+def repeated(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Give the places of each result that comes when no call waits for it, and of the nearest call of its id."""
+    answers = {place for _, place in pairs(messages)}
+    last: dict[str, int] = {}
+    for place, message in enumerate(messages):
+        if message["role"] == "tool" and place not in answers and message["tool_call_id"] in last:
+            yield last[message["tool_call_id"]], place
+        last |= {call["id"]: place for call in message.get("tool_calls") or []}
 
 
 def open_calls(messages: Sequence[Mapping[str, Any]]) -> set[int]:

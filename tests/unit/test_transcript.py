@@ -35,9 +35,17 @@ PAIRED: dict[str, tuple[list[dict[str, Any]], list[tuple[int, ...]]]] = {
     "the same id twice in one message": ([calls("a", "a"), result("a"), result("a"), said()], [(0, 1, 2), (3,)]),
     "an id that is used again": ([calls("a"), result("a"), calls("a"), result("a")], [(0, 1), (2, 3)]),
     "an id that is used again while open": ([calls("a"), calls("a"), result("a")], [(0,), (1, 2)]),
+    "an id that is used again while open, both answered": (
+        [calls("a"), calls("a"), result("a"), result("a")],
+        [(0, 3), (1, 2)],
+    ),
     "messages in between": ([calls("a"), said(), said(), result("a")], [(0, 3), (1,), (2,)]),
     "calls in between": ([calls("a"), calls("b"), result("a"), result("b")], [(0, 2), (1, 3)]),
     "a result that comes again": ([calls("a"), result("a"), said(), result("a")], [(0, 1, 3), (2,)]),
+    "a result that comes again after another call": (
+        [calls("a"), result("a"), calls("a"), result("a"), result("a")],
+        [(0, 1), (2, 3, 4)],
+    ),
     "results without an id": ([calls("a", "b"), result(), result(), said()], [(0, 1, 2), (3,)]),
     "a result without an id goes to the last call": ([calls("a"), calls("b"), result()], [(0,), (1, 2)]),
     "a call without an id": ([calls(None), result("a"), said()], [(0, 1), (2,)]),

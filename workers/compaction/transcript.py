@@ -8,6 +8,7 @@ sessions.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -127,28 +128,36 @@ class _Pairing:
     def __init__(self) -> None:
         self.unanswered: dict[int, list[CallId]] = {}
         self._unit: list[int] = []
-        self._last_call: int | None = None
+        self._waiting: defaultdict[CallId, list[int]] = defaultdict(list)
         self._last_of_id: dict[CallId, int] = {}
+        self._last_call: int | None = None
 
     def take(self, place: int, calls: list[CallId], results: list[CallId]) -> None:
         """Take the next message: the ids of the calls that it makes, and of those to which it gives the results."""
         self._unit.append(place)
         for result in results:
-            self._answer(result, place)
+            call = self._call_of(result)
+            if call is not None:
+                self._join(self._root(call), place)
+                self._answer(call, result)
         if calls:
             self.unanswered[place] = calls
             self._last_call = place
-            self._last_of_id |= dict.fromkeys((call for call in calls if call is not None), place)
+            for call_id in dict.fromkeys(calls):
+                self._waiting[call_id].append(place)
+                self._last_of_id[call_id] = place
 
-    def _answer(self, result: CallId, place: int) -> None:
-        """Join a result with its call. Where either has no id, it is the last message that made a call."""
-        call = self._last_of_id.get(result)
-        if call is None and self._last_call is not None:
-            waiting = self.unanswered[self._last_call]
-            call = self._last_call if result is None or None in waiting else None
-        if call is None:
-            return
-        self._join(self._root(call), place)
+    def _call_of(self, result: CallId) -> int | None:
+        """Return the nearest call of the id, one that waits if there is one; the last call if either has no id."""
+        waiting = self._waiting[result]
+        while waiting and result not in self.unanswered[waiting[-1]]:
+            waiting.pop()
+        if result is not None and (waiting or result in self._last_of_id):
+            return waiting[-1] if waiting else self._last_of_id[result]
+        last = self._last_call
+        return last if last is not None and (result is None or None in self.unanswered[last]) else None
+
+    def _answer(self, call: int, result: CallId) -> None:
         waiting = self.unanswered[call]
         if result in waiting:
             waiting.remove(result)

@@ -155,7 +155,7 @@ class TestByItself:
             "token_counter": len,
             "summary_max_tokens": 100,
         }
-        config = CompressionConfig("summarize", **AUTO, **budget, token_counter=len)
+        config = CompressionConfig("summarize", **AUTO, **budget)
         engine = await engines(compression_config=config)
         await engine.add_conversation_messages("s", [said("x" * 90) for _ in range(10)])
         await looked_at(engine)
