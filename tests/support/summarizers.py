@@ -1,9 +1,17 @@
-"""Models to be asked for summaries: some note what they are asked, some wait until they are told."""
+"""Models to be asked for summaries: classes for tests, and functions for ``python -m workers --summarizer``."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable
+
+import anyio
+
+from support.waiting import until
 
 
 class Model:
@@ -38,3 +46,37 @@ class Slow(Model):
     async def _wait(self) -> None:
         self.asked.set()
         await self.answers.wait()
+
+
+async def answers(prompt: str) -> str:
+    """Say that it was asked, and answer."""
+    say("asked", prompt=prompt)
+    return "A summary."
+
+
+async def dies(prompt: str) -> str:
+    """Kill its process."""
+    say("asked", prompt=prompt)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+async def freezes(prompt: str) -> str:
+    """Stop its process, and answer when somebody lets it go on."""
+    say("asked", prompt=prompt)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "A late summary."
+
+
+async def waits(prompt: str) -> str:
+    """Say that it was asked, and answer what a file holds that the environment names, once it is there."""
+    say("asked", prompt=prompt)
+    answer = anyio.Path(os.environ["ANSWER"])
+    await until(answer.exists)
+    return await answer.read_text()
+
+
+def say(action: str, **values: str) -> None:
+    """Write a JSON line."""
+    sys.stdout.write(json.dumps({"action": action, **values}) + "\n")
+    sys.stdout.flush()
