@@ -262,10 +262,11 @@ def _config(config: object, name: str) -> CompressionConfig:
 
 
 def _client(client: Any) -> Any:
-    if client is not None and not callable(getattr(client, "generate_text", None)) and not callable(client):
+    abilities = (client, *(getattr(client, name, None) for name in ("generate_text", "get_embeddings")))
+    if client is not None and not any(map(callable, abilities)):
         raise InvalidInput(
-            f"llm_client must have generate_text, or be an async function from a prompt to a text, which "
-            f"{type(client).__name__} is not."
+            f"llm_client must have generate_text or get_embeddings, or be an async function from a prompt to a text, "
+            f"which {type(client).__name__} is not."
         )
     return client
 

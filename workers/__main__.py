@@ -20,6 +20,7 @@ from eventstore.logs import get_logger
 from eventstore.store import DEFAULT_NAMESPACE, EventStore
 from projections import open_views
 from workers.compaction import CompactionDefaults, CompactionWorker, Compactor, CompressionConfig
+from workers.compaction.summarizer import can_write
 from workers.following import CLAIM_AFTER, FeedWorker, default_name
 from workers.projection import ProjectionWorker
 
@@ -114,9 +115,12 @@ def _imported(text: str) -> Any:
     """Return what stands in a module under a name."""
     module, _, name = text.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} should be MODULE:NAME ({error})") from None
+    if isinstance(found, type) or not can_write(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an LLM client nor an async function")
+    return found
 
 
 def _seconds(text: str) -> float:

@@ -412,9 +412,6 @@ class TestStrategies:
         """Repetitions by the client's embeddings, or by a function's, go; the newest of each group stays."""
 
         class Client:
-            async def generate_text(self, messages: list[Any]) -> str:
-                raise AssertionError
-
             async def get_embeddings(self, texts: list[str], model: str | None = None) -> list[list[float]]:
                 return [[1.0, 0.01 * len(text)] if "cat" in text else [0.0, 1.0] for text in texts]
 

@@ -86,7 +86,9 @@ async def summarize(
             summarizer.
     """
     remark = None
-    if client is not None:
+    if client is not None and not can_write(client):
+        remark = f"{type(client).__name__} has no generate_text"
+    elif client is not None:
         deadline = asyncio.timeout(config.compression_timeout)
         try:
             async with deadline:
@@ -117,6 +119,11 @@ def in_words(error: BaseException) -> str:
 def _storable(text: str) -> str:
     """Replace half characters, which no log can hold."""
     return text.encode(errors="replace").decode()
+
+
+def can_write(client: Any) -> bool:
+    """Whether a client can be asked for a summary. One that only makes embeddings cannot."""
+    return callable(client) or callable(getattr(client, "generate_text", None))
 
 
 def name_of(client: Any) -> str:
