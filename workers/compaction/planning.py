@@ -71,9 +71,9 @@ def may_be_due(state: SessionState, config: CompressionConfig) -> bool:
     messages = state.history_messages + (state.summary_bytes > 0)
     if messages >= config.auto_compress_threshold:
         return True
-    # No counter finds more tokens in a text than it has bytes, and the estimate finds far fewer, each text rounded up.
+    # No counter finds more tokens in a text than it has bytes, and the estimate finds two in three at most, rounded up.
     text = state.history_bytes + state.summary_bytes + HEADING * (state.summary_bytes > 0)
-    most = PER_MESSAGE * messages + (text // 2 + messages if config.token_counter is estimate_tokens else text)
+    most = (PER_MESSAGE + 1) * messages + (text * 2 // 3 if config.token_counter is estimate_tokens else text)
     return config.auto_compress_token_threshold is not None and most >= config.auto_compress_token_threshold
 
 
