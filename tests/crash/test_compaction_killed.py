@@ -150,8 +150,8 @@ class TestKilled:
 
         workers = [await compactors(f"worker-{n}") for n in range(3)]
         writing = asyncio.create_task(write())
-        for number in range(5):
-            goal = sum(counts.values()) + 120
+        for number in range(4):
+            goal = sum(counts.values()) + 80
             await until(lambda goal=goal: sum(counts.values()) >= goal)  # type: ignore[misc]
             victim = chance.randrange(3)
             await workers[victim].killed()
