@@ -26,10 +26,12 @@ from projections import Projector, Queries, open_views
 from projections.session import GLOBAL, begins_a_session
 from workers import CompactionWorker, Compactor, ProjectionWorker
 from workers.compaction import CompactionDefaults
+from workers.compaction.worker import GROUP as COMPACTION
 from workers.following import FeedWorker, default_name
 
 log = get_logger("engine")
 
+BEGINNING = (0, 0)
 DRAIN = 5.0
 """Seconds for which a closing engine lets its worker finish."""
 MOST_KNOWN = 10_000
@@ -64,6 +66,9 @@ class Runtime:
         """Connect, and start the background. Raises as `connect` does."""
         runtime = cls(await connect(target, fallback=fallback, **options), defaults, workers=workers)
         await runtime.tally.begin()
+        if any(partition.done > BEGINNING for partition in await runtime.store.feed.progress(COMPACTION)):
+            # Somebody has compacted here: sessions may have settings of their own, and the feeds wait for the group.
+            runtime.compact_in_background()
         runtime.keep_working()
         return runtime
 

@@ -187,7 +187,10 @@ class Compactor:
             counts = situation.messages, situation.tokens
             return Compacted(None, config.strategy, counts[0], counts[0], counts[1], counts[1], remark=remark)
         event = compacted(situation, chosen, await self._summary(situation, chosen), remark)
-        appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
+        try:
+            appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
+        except InvalidInput as error:
+            raise CompactionFailed(f"What came of it cannot be stored: {error}") from error
         await self._projector.project_or_park([session_id])
         now = await self.queries.session(session_id)
         if now is None or now.state.rewritten < appended.version:

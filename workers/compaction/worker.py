@@ -73,6 +73,7 @@ class CompactionWorker(FeedWorker):
         finally:
             for task in pending:
                 task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)  # each ends its lease
         return left
 
     async def _compact_one(self, session_id: str) -> set[str]:
