@@ -26,12 +26,10 @@ from projections import Projector, Queries, open_views
 from projections.session import GLOBAL, begins_a_session
 from workers import CompactionWorker, Compactor, ProjectionWorker
 from workers.compaction import CompactionDefaults
-from workers.compaction.worker import GROUP as COMPACTION
 from workers.following import FeedWorker, default_name
 
 log = get_logger("engine")
 
-BEGINNING = (0, 0)
 DRAIN = 5.0
 """Seconds for which a closing engine lets its worker finish."""
 MOST_KNOWN = 10_000
@@ -66,9 +64,6 @@ class Runtime:
         """Connect, and start the background. Raises as `connect` does."""
         runtime = cls(await connect(target, fallback=fallback, **options), defaults, workers=workers)
         await runtime.tally.begin()
-        if any(partition.done > BEGINNING for partition in await runtime.store.feed.progress(COMPACTION)):
-            # Somebody has compacted here: sessions may have settings of their own, and the feeds wait for the group.
-            runtime.compact_in_background()
         runtime.keep_working()
         return runtime
 
@@ -121,6 +116,8 @@ class Runtime:
     def keep_working(self) -> None:
         """Start what goes on in the background, or start it again where its event loop has gone."""
         self._counting.keep()
+        if self.tally.configured:
+            self.compact_in_background()
         for working in self._workers.values():
             working.keep()
 

@@ -49,6 +49,11 @@ class Tally:
         known = msgspec.structs.asdict(self._read)
         return Totals(**{name: max(0, count + self._done[name]) for name, count in known.items()})
 
+    @property
+    def configured(self) -> bool:
+        """Whether sessions have settings of their own for their compaction, as far as is known."""
+        return self._read.configured > 0
+
     def count(self, appended: Appended, events: Sequence[Event], *, begins: bool = False) -> None:
         """Count an append that succeeded; ``begins`` says that a session begins with it, though its stream does not."""
         done = self._done

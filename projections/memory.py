@@ -111,6 +111,7 @@ class MemoryViews:
             context_operations=sum(state.context_operations for state in states),
             checkpoints=sum(state.checkpoint_count for state in states),
             events=self._events,
+            configured=sum(state.configured for state in states),
         )
 
     async def park(self, parked: Parked) -> None:

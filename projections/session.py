@@ -76,6 +76,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     compaction: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
+    @property
+    def configured(self) -> int:
+        """1 if it has settings of its own for its compaction, else 0."""
+        return int(bool(self.compaction))
+
 
 def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     """Return the state after some more events.

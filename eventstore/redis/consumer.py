@@ -59,6 +59,7 @@ class RedisConsumer:
         """Take the feeds of all partitions; `register` makes the group."""
         self.group = group
         self.name = name
+        self.founded = False
         self._links = links
         self._own = links.own(feeds[0], longest_block=LONGEST_WAIT) if links.topology.together(feeds) else None
         self._woken = asyncio.Event()
@@ -71,7 +72,9 @@ class RedisConsumer:
         """Make the group at each feed's beginning, where it is missing."""
         made = [Batch(feed, [("XGROUP", "CREATE", feed, self.group, "0", "MKSTREAM")]) for feed in self._feeds]
         for (reply,) in await self._links.answers(made):
-            if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
+            if not isinstance(reply, Exception):
+                self.founded = True
+            elif "BUSYGROUP" not in str(reply):
                 raise refusal(reply)
 
     async def take(self, *, count: int, wait: float) -> list[Delivery]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from eventstore.feed import FeedId, PartitionProgress, Position
@@ -55,8 +56,11 @@ class RedisFeed:
             if field.startswith(prefix)
         }
 
-    async def trim(self) -> None:
-        """Drop the entries that every group has acknowledged."""
+    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
+        """Drop the entries that every group has acknowledged, and the lapsing groups of which nobody is alive."""
+        for group in lapsing:
+            if not await self.heartbeats(group):
+                await self._links.pipeline([("XGROUP", "DESTROY", feed, group) for feed in self._feeds])
         calls: list[Call] = [([feed, self._trimmed(partition)], []) for partition, feed in enumerate(self._feeds)]
         await self._links.evaluate_many(TRIM, calls)
 

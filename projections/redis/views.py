@@ -153,12 +153,12 @@ class RedisViews:
                     "context_operations",
                     "checkpoints",
                     "events",
+                    "configured",
                 )
             )
         replies = await self._links.pipeline(commands)
         counts = [[int(count or 0) for count in reply] for reply in replies[2::3]]
-        messages, operations, checkpoints, events = map(sum, zip(*counts, strict=True))
-        return Totals(sum(replies[0::3]), sum(replies[1::3]), messages, operations, checkpoints, events)
+        return Totals(sum(replies[0::3]), sum(replies[1::3]), *map(sum, zip(*counts, strict=True)))
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""

@@ -190,6 +190,7 @@ class Oracle:
             "context_operations": sum(stream["context_operations"] for stream in streams),
             "checkpoints": sum(stream["checkpoint_count"] for stream in streams),
             "events": sum(map(len, self.logs.values())),
+            "configured": sum(stream["compaction"] != {} for stream in streams),
         }
 
 

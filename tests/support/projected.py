@@ -64,6 +64,7 @@ async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
         context_operations=sum(state.context_operations for state in states.values()),
         checkpoints=sum(state.checkpoint_count for state in states.values()),
         events=sum(map(len, logs.values())),
+        configured=sum(state.compaction != {} for state in states.values()),
     )
     listed = await views.listed(status=None, user_id=None, after=None, limit=len(logs) + 1)
     assert listed == sorted((Listed(state.active_ms, name.encode()) for name, state in sessions.items()), reverse=True)
