@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 from redis.asyncio import Redis
 
@@ -86,6 +87,18 @@ class Row(msgspec.Struct, frozen=True):
     title: str
     target: str
     measure: Callable[[Bench], Awaitable[Result]]
+
+
+@contextlib.asynccontextmanager
+async def engine_on(server: Server, **settings: Any) -> AsyncIterator[ContextEngine]:
+    """Give an engine without workers. It is closed in good order, before its server goes, after Ctrl-C too."""
+    engine = ContextEngine(server.url, workers=False, **settings)
+    await engine.initialize()
+    try:
+        yield engine
+    finally:
+        with anyio.CancelScope(shield=True):
+            await engine.close()
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,7 @@ CONFIG = CompressionConfig(
 COMPACTION = ("--compaction", "--threshold", str(THRESHOLD), "--target", str(TARGET))
 PERCENTS = (50, 99)
 DUE = 200
-"""Sessions that there are to compact in each repeat."""
+"""Sessions that there are to compact in each repeat; more than a worker can in the time."""
 CALLS = 250
 
 
@@ -67,7 +67,7 @@ async def beside(bench: Bench) -> Result:
 
 async def again(bench: Bench) -> Result:
     """Measure compactions of a session that has been compacted often, against its first ones."""
-    rounds = bench.size(60, 24)
+    rounds = bench.size(60, 20)
     part = rounds // 4
     first, last = [], []
     async with bench.open() as (server, engine, _), open_store(server.url) as store:

@@ -11,12 +11,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from benchmarks.bench import Bench, answer, raw
+from benchmarks.bench import Bench, answer, engine_on, raw
 from benchmarks.filling import project_all
 from benchmarks.measuring import Figure, Result, medians, ratios
 from benchmarks.messages import Message
 from benchmarks.serving import Server
-from contextengine import ContextEngine
 from eventstore import open_store
 
 LAST = 50
@@ -36,7 +35,7 @@ Entering: TypeAlias = Callable[[Server], contextlib.AbstractAsyncContextManager[
 
 async def peers(bench: Bench) -> Result:
     """Measure everybody on one server, over TCP, which all of them can."""
-    length = bench.size(5_000, 1_000)
+    length = bench.size(5_000, 500)
     remarks: list[str] = []
     with bench.server(tcp=True) as server:
         async with contextlib.AsyncExitStack() as stack:
@@ -54,7 +53,7 @@ async def peers(bench: Bench) -> Result:
             writing = await medians(
                 {name: _adding(peer, bench) for name, peer in sides.items()},
                 repeats=bench.repeats,
-                calls=bench.size(600, 200),
+                calls=bench.size(600, 150),
                 after_repeat=bench.step,
             )
             reading = await medians(
@@ -95,7 +94,7 @@ async def _raw(server: Server) -> AsyncIterator[Peer]:
 
 @contextlib.asynccontextmanager
 async def _ours(server: Server) -> AsyncIterator[Peer]:
-    async with ContextEngine(server.url, workers=False) as engine:
+    async with engine_on(server) as engine:
         yield Peer(
             lambda session_id, message: engine.add_conversation_message(session_id, **message.fields),
             lambda session_id: engine.get_conversation_history(session_id, limit=LAST),

@@ -33,14 +33,14 @@ def plot(path: Path, found: Sequence[Measured]) -> bool:
         axes.barh(place, middle - 1, left=1, height=0.62, color=colour, alpha=0.85)
         axes.hlines(place, min(margins), max(margins), color="black", linewidth=1)
     axes.set_yticks(range(len(checks)), [f"{row.title}: {check.name}" for row, check in checks], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(checks) - 0.4, -0.6)
     axes.set_xscale("log")
     every = [margin for _, check in checks for margin in check.margin]
     shown = [tick for tick in TICKS if min(every) / 2 <= tick <= max(every) * 2] or [1]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel("times better than the target (1 = just met; the line: smallest and largest of the repeats)")
+    axes.set_xlabel("times better than the target; lines: smallest and largest of the repeats")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     return True

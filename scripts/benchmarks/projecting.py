@@ -33,7 +33,7 @@ async def worker(bench: Bench) -> Result:
     appended: Values = []
     projected: dict[str, Values] = {"hot": [], "cold": []}
     async with bench.open() as (server, engine, _), open_store(server.url) as store:
-        count = bench.size(25_600, 12_800)
+        count = bench.size(25_600, 6_400)
         for run in range(-1, bench.repeats):
             wrote = await _append(bench.messages, engine, f"hot-{run}", count)
             hot = await timed(count, project_all(store))
@@ -64,10 +64,10 @@ async def visible(bench: Bench) -> Result:
         async with working(server, store, GROUP):
             keys = Keys(store.namespace, store.partitions)
             probed = _Probed(engine, redis, keys)
-            await probed.run(bench.messages, bench.size(3, 2))  # to warm up
+            await probed.run(bench.messages, bench.size(3, 1))  # to warm up
             p50, p99 = [], []
             for _ in range(bench.repeats):
-                times = await probed.run(bench.messages, bench.size(6, 4))
+                times = await probed.run(bench.messages, bench.size(6, 2))
                 p50.append(statistics.median(times))
                 p99.append(percentile(times, 99))
                 bench.step()
@@ -96,31 +96,26 @@ class _Probed:
     async def run(self, messages: Messages, seconds: float) -> Values:
         """Return the microseconds that each probe took."""
         run = next(self._runs)
-        pace = asyncio.create_task(self._append(messages, f"paced-{run}", seconds))
         times: Values = []
-        said = iter(messages)
-        sessions = itertools.count()
-        while not pace.done():
-            session_id, began = f"probe-{run}-{next(sessions)}", time.perf_counter()
-            await self._engine.add_conversation_message(session_id, **next(said).fields)
-            times.append(await self._seen(session_id))
-            await asyncio.sleep(max(0.0, PROBE_EVERY - (time.perf_counter() - began)))
-        await pace
+        said, sessions = iter(messages), itertools.count()
+        async with asyncio.TaskGroup() as tasks:
+            pace = tasks.create_task(self._append(messages, f"paced-{run}", seconds))
+            while not pace.done():
+                session_id, began = f"probe-{run}-{next(sessions)}", time.perf_counter()
+                await self._engine.add_conversation_message(session_id, **next(said).fields)
+                times.append(await self._seen(session_id))
+                await asyncio.sleep(max(0.0, PROBE_EVERY - (time.perf_counter() - began)))
         return times
 
     async def _append(self, messages: Messages, name: str, seconds: float) -> None:
         """Append without waiting for one another, each event when it is due."""
         began = time.perf_counter()
-        under_way: set[asyncio.Task[bool]] = set()
-        for number, message in zip(range(int(A_SECOND * seconds)), messages, strict=False):
-            early = began + number / A_SECOND - time.perf_counter()
-            if early > 0:
-                await asyncio.sleep(early)
-            write = self._engine.add_conversation_message(f"{name}-{number % WRITERS}", **message.fields)
-            task = asyncio.create_task(write)
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        await asyncio.gather(*under_way)
+        async with asyncio.TaskGroup() as tasks:
+            for number, message in zip(range(int(A_SECOND * seconds)), messages, strict=False):
+                early = began + number / A_SECOND - time.perf_counter()
+                if early > 0:
+                    await asyncio.sleep(early)
+                tasks.create_task(self._engine.add_conversation_message(f"{name}-{number % WRITERS}", **message.fields))
 
     async def _seen(self, session_id: str) -> float:
         """Ask for the view of a session's only event until it is there; return the microseconds since now."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from benchmarks.bench import Bench, answer
+from benchmarks.bench import Bench, answer, engine_on
 from benchmarks.filling import fill, project_all, start
 from benchmarks.measuring import Check, Figure, Result, medians, rates, ratios, timed
 from benchmarks.writing import MICROSECONDS, PER_SECOND
@@ -49,7 +49,7 @@ async def history(bench: Bench) -> Result:
             return [_decode(fields[b"e"]) for _, fields in reversed(entries)]
 
         sides: Sides = {"raw": theirs} | {str(length): ours(length) for length in LENGTHS}
-        found = await medians(sides, repeats=bench.repeats, calls=bench.size(600, 250), after_repeat=bench.step)
+        found = await medians(sides, repeats=bench.repeats, calls=bench.size(600, 150), after_repeat=bench.step)
     each = [found[str(length)] for length in LENGTHS]
     slowest, quickest = ([pick(values) for values in zip(*each, strict=True)] for pick in (max, min))
     return Result(
@@ -79,7 +79,7 @@ async def values(bench: Bench) -> Result:
             "get_context": lambda: engine.get_context("read", "preferences"),
             "HGET": lambda: answer(redis.hget(context, "preferences")),
         }
-        found = await medians(sides, repeats=bench.repeats, calls=bench.size(2000, 600), after_repeat=bench.step)
+        found = await medians(sides, repeats=bench.repeats, calls=bench.size(2000, 500), after_repeat=bench.step)
     return Result(
         [Figure(f"{name}, p50", MICROSECONDS, times) for name, times in found.items()],
         [
@@ -92,7 +92,7 @@ async def values(bench: Bench) -> Result:
 async def replay(bench: Bench) -> Result:
     """Measure reading a long log from its beginning and folding it, as a rebuild of its views does."""
     async with bench.open() as (server, engine, redis), open_store(server.url) as store:
-        length = bench.size(100_000, 40_000)
+        length = bench.size(100_000, 25_000)
         await fill(engine, "long", [each.fields for each in bench.messages.take(length)])
         log = _log(Keys(store.namespace, store.partitions), "long")
         sides = {
@@ -111,19 +111,19 @@ async def replay(bench: Bench) -> Result:
 
 async def lists(bench: Bench) -> Result:
     """Measure a page of a list of few sessions, and of many."""
-    few, many = FEW, bench.size(MANY, MANY // 5)
+    few, many = FEW, bench.size(MANY, MANY // 10)
     with bench.server() as server:
         sides: Sides = {}
         async with (
-            ContextEngine(server.url, workers=False, namespace="few") as of_few,
-            ContextEngine(server.url, workers=False, namespace="many") as of_many,
+            engine_on(server, namespace="few") as of_few,
+            engine_on(server, namespace="many") as of_many,
         ):
             for engine, namespace, count in ((of_few, "few", few), (of_many, "many", many)):
                 async with open_store(server.url, namespace=namespace) as store:
                     await start(store, (f"session-{number}" for number in range(count)))
                     await project_all(store)
                 sides[namespace] = _page(engine)
-            found = await medians(sides, repeats=bench.repeats, calls=bench.size(150, 50), after_repeat=bench.step)
+            found = await medians(sides, repeats=bench.repeats, calls=bench.size(150, 25), after_repeat=bench.step)
     return Result(
         [
             Figure(f"list_sessions(limit={LISTED}) among {count:,}, p50", MICROSECONDS, found[name])

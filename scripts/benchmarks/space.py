@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
@@ -21,27 +22,25 @@ SERVERS_DEFAULT = 4096
 
 async def memory(bench: Bench) -> Result:
     """Measure long sessions after compaction to 50 messages, and small ones of 1 to 5."""
-    long, parts = await _long(bench)
-    small = await _small(bench, None)
-    by_default = await _small(bench, SERVERS_DEFAULT)
-    whole = sum(parts.values())
-    shares = ", ".join(f"{what} {size:.0f}" for what, size in parts.most_common())
+    used, of_long = await _long(bench)
+    of_small, by_default = await _small(bench, None), await _small(bench, SERVERS_DEFAULT)
+    long, small = sum(of_long.values()), sum(of_small.values())
     return Result(
         [
-            Figure("a message of a long session", BYTES, [whole]),
-            Figure("the same by the server's used_memory", BYTES, [long]),
+            Figure("a message of a long session", BYTES, [long]),
+            Figure("the same by the server's used_memory", BYTES, [used]),
             Figure("a session of 1 to 5 messages", BYTES, [small]),
-            Figure("the same with stream-node-max-bytes 4096", BYTES, [by_default]),
+            Figure("the same with stream-node-max-bytes 4096", BYTES, [sum(by_default.values())]),
         ],
         [
-            Check("bytes a message", [whole], 520, unit=BYTES),
+            Check("bytes a message", [long], 520, unit=BYTES),
             Check("bytes a small session", [small], 2500, unit=BYTES),
         ],
-        [f"bytes a message by key: {shares}"],
+        [f"bytes a message: {_shares(of_long)}", f"bytes a small session: {_shares(of_small)}"],
     )
 
 
-async def _long(bench: Bench) -> tuple[float, Counter[str]]:
+async def _long(bench: Bench) -> tuple[float, dict[str, float]]:
     """Return the bytes a message, by the server's own count, and by what the keys hold."""
     config = CompressionConfig(strategy="truncate", max_messages=LEFT)
     async with bench.open() as (server, engine, redis), open_store(server.url) as store:
@@ -55,12 +54,11 @@ async def _long(bench: Bench) -> tuple[float, Counter[str]]:
         await project_all(store)
         bench.step()
         count = SESSIONS * LENGTH
-        sizes = await _sizes(redis)
-        return (await _used(redis) - before) / count, Counter({what: size / count for what, size in sizes.items()})
+        return (await _used(redis) - before) / count, _divided(await _sizes(redis), count)
 
 
-async def _small(bench: Bench, node_max_bytes: int | None) -> float:
-    """Return the bytes that a session of 1 to 5 messages takes on average, everything included."""
+async def _small(bench: Bench, node_max_bytes: int | None) -> dict[str, float]:
+    """Return the bytes that a session of 1 to 5 messages takes on average, by what they are for."""
     async with bench.open() as (server, engine, redis), open_store(server.url) as store:
         if node_max_bytes is not None:
             await redis.config_set("stream-node-max-bytes", node_max_bytes)
@@ -69,7 +67,7 @@ async def _small(bench: Bench, node_max_bytes: int | None) -> float:
             await fill(engine, f"session-{number:08}", messages[: 1 + number % 5])
         await project_all(store)
         bench.step()
-        return sum((await _sizes(redis)).values()) / SMALL
+        return _divided(await _sizes(redis), SMALL)
 
 
 async def _used(redis: Redis) -> int:
@@ -85,3 +83,13 @@ async def _sizes(redis: Redis) -> Counter[str]:
         what = key.decode().partition("}:")[2].partition(":")[0].partition("@")[0]
         sizes[what] += int(await redis.memory_usage(key, samples=0) or 0)
     return sizes
+
+
+def _divided(sizes: Mapping[str, float], count: int) -> dict[str, float]:
+    """Return the bytes for each of so many."""
+    return {what: size / count for what, size in sizes.items()}
+
+
+def _shares(sizes: Mapping[str, float]) -> str:
+    ordered = sorted(sizes.items(), key=lambda item: -item[1])
+    return ", ".join(f"{what} {size:.0f}" for what, size in ordered if size >= 1)

@@ -17,7 +17,7 @@ from contextengine import ContextEngine
 
 ENGINE, RAW = "engine", "redis-py"
 PER_SECOND, MICROSECONDS = "events/s", "µs"
-BULK = 100
+BULK, CALLERS = 100, 8
 
 
 async def one_message(bench: Bench) -> Result:
@@ -28,7 +28,7 @@ async def one_message(bench: Bench) -> Result:
             ENGINE: lambda: engine.add_conversation_message("one", **next(ours).fields),
             RAW: lambda: redis.xadd("one", {"e": next(theirs).entry}),
         }
-        found = await medians(sides, repeats=bench.repeats, calls=bench.size(3000, 1000), after_repeat=bench.step)
+        found = await medians(sides, repeats=bench.repeats, calls=bench.size(3000, 800), after_repeat=bench.step)
     return Result(
         [
             Figure("add_conversation_message, p50", MICROSECONDS, found[ENGINE]),
@@ -42,8 +42,8 @@ async def writers_64(bench: Bench) -> Result:
     """Measure 64 tasks of one process, each with a session of its own."""
     async with bench.open() as (_, engine, redis):
         sides = {
-            ENGINE: _engine_side(bench, engine, 64, bench.size(32_000, 12_800)),
-            RAW: _raw_side(bench, redis, 64, bench.size(12_800, 6_400)),
+            ENGINE: _engine_side(bench, engine, 64, bench.size(32_000, 6_400)),
+            RAW: _raw_side(bench, redis, 64, bench.size(12_800, 3_200)),
         }
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
     return Result(
@@ -59,7 +59,7 @@ async def one_session(bench: Bench) -> Result:
     """Measure 64 tasks that write to one session, and look afterwards whether everything is there, in order."""
     async with bench.open() as (_, engine, redis):
         runs = itertools.count()
-        count = bench.size(32_000, 12_800)
+        count = bench.size(32_000, 6_400)
 
         async def write_together() -> Timed:
             session_id = f"together-{next(runs)}"
@@ -72,7 +72,7 @@ async def one_session(bench: Bench) -> Result:
 
             return await timed(64 * len(messages), asyncio.gather(*map(write, range(64))))
 
-        sides = {ENGINE: write_together, RAW: _raw_side(bench, redis, 64, bench.size(12_800, 6_400), one_stream=True)}
+        sides = {ENGINE: write_together, RAW: _raw_side(bench, redis, 64, bench.size(12_800, 3_200), one_stream=True)}
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
         checked = [await _check_whole(engine, f"together-{run}", count // 64) for run in range(next(runs))]
     return Result(
@@ -89,9 +89,9 @@ async def writers_256(bench: Bench) -> Result:
     """Measure 256 tasks of one process, against what the server can take from a client that costs nothing."""
     async with bench.open() as (server, engine, redis):
         limit = await Limit.of(server, redis, bench.messages.typical(Limit.SESSIONS))
-        calls = bench.size(6_000, 3_000)
+        calls = bench.size(4_000, 1_000)
         sides = {
-            ENGINE: _engine_side(bench, engine, 256, bench.size(51_200, 25_600)),
+            ENGINE: _engine_side(bench, engine, 256, bench.size(51_200, 12_800)),
             "limit": lambda: limit.run(calls),
         }
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
@@ -105,30 +105,40 @@ async def writers_256(bench: Bench) -> Result:
 
 
 async def bulk(bench: Bench) -> Result:
-    """Measure 100 events a call, one call after the other."""
+    """Measure 100 events a call: by one caller, and, for information, by 8 at once."""
     async with bench.open() as (_, engine, redis):
-        calls = bench.size(200, 80)
-        given = bench.messages.take(calls * BULK)
-        fields = [[each.fields for each in given[at : at + BULK]] for at in range(0, len(given), BULK)]
-        entries = [[each.entry for each in given[at : at + BULK]] for at in range(0, len(given), BULK)]
+        pages = [bench.messages.take(BULK)] * (bench.size(160, 64) // CALLERS)
+        fields, entries = ([[getattr(each, form) for each in page] for page in pages] for form in ("fields", "entry"))
 
-        async def ours() -> None:
+        async def ours(caller: int) -> None:
             for messages in fields:
-                await engine.add_conversation_messages("bulk", messages)
+                await engine.add_conversation_messages(f"bulk-{caller}", messages)
 
-        async def theirs() -> None:
+        async def theirs(caller: int) -> None:
             for page in entries:
                 pipeline = redis.pipeline(transaction=False)
                 for entry in page:
-                    pipeline.xadd("bulk", {"e": entry})
+                    pipeline.xadd(f"bulk-{caller}", {"e": entry})
                 await pipeline.execute()
 
-        sides = {ENGINE: lambda: timed(len(given), ours()), RAW: lambda: timed(len(given), theirs())}
+        async def one_by_one(write: Callable[[int], Awaitable[None]]) -> None:
+            for caller in range(CALLERS):
+                await write(caller)
+
+        count = CALLERS * len(pages) * BULK
+        sides = {
+            ENGINE: lambda: timed(count, one_by_one(ours)),
+            RAW: lambda: timed(count, one_by_one(theirs)),
+            f"{ENGINE} at once": lambda: timed(count, asyncio.gather(*map(ours, range(CALLERS)))),
+            f"{RAW} at once": lambda: timed(count, asyncio.gather(*map(theirs, range(CALLERS)))),
+        }
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
     return Result(
         [
             Figure("add_conversation_messages, 100 a call", PER_SECOND, found[ENGINE]),
             Figure("pipeline of 100 XADD", PER_SECOND, found[RAW]),
+            Figure(f"add_conversation_messages, {CALLERS} callers at once", PER_SECOND, found[f"{ENGINE} at once"]),
+            Figure(f"pipelines of 100 XADD, {CALLERS} callers at once", PER_SECOND, found[f"{RAW} at once"]),
         ],
         [Check("engine / pipeline", ratios(found[ENGINE], found[RAW]), 3, at_least=True)],
     )
@@ -137,7 +147,7 @@ async def bulk(bench: Bench) -> Result:
 async def fsync(bench: Bench) -> Result:
     """Measure 64 writers on two servers: one that has written before it answers, and one that writes every second."""
     async with bench.open(fsync=ALWAYS) as (_, safe, _), bench.open(fsync=EVERYSEC) as (_, fast, _):
-        count = bench.size(25_600, 9_600)
+        count = bench.size(25_600, 6_400)
         sides = {ALWAYS: _engine_side(bench, safe, 64, count), EVERYSEC: _engine_side(bench, fast, 64, count)}
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
     return Result(
