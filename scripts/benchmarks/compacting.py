@@ -47,9 +47,9 @@ async def beside(bench: Bench) -> Result:
                     await project_all(store)
                 times: dict[bool, Values] = {True: [], False: []}
                 for _ in range(phases):
-                    times[False] += (await latencies({"": append}, calls=CALLS, warm_up=5))[""]
+                    times[False] += (await latencies({"": append}, calls=CALLS))[""]
                     with worker.frozen():
-                        times[True] += (await latencies({"": append}, calls=CALLS, warm_up=5))[""]
+                        times[True] += (await latencies({"": append}, calls=CALLS))[""]
                 for percent in PERCENTS:
                     busy[percent].append(percentile(times[False], percent))
                     quiet[percent].append(percentile(times[True], percent))

@@ -39,7 +39,7 @@ the raw thing, measured in the same run: compare ratios, not figures of differen
 
 {targets}
 
-![How far from its target each is]({plot})
+![How many times better than its target each is; lines: smallest and largest of the repeats]({plot})
 
 ## Figures
 

@@ -15,6 +15,9 @@ Values: TypeAlias = list[float]
 Latencies: TypeAlias = dict[str, Values]
 """Microseconds of every call, for each side."""
 
+WARM_UP = 3
+"""Calls for nothing before the first that counts, where there are few."""
+
 
 class Figure(msgspec.Struct, frozen=True):
     """Something measured: a value for each repeat."""
@@ -110,12 +113,10 @@ async def rates(
     return found
 
 
-async def latencies(
-    sides: Mapping[str, Callable[[], Awaitable[object]]], *, calls: int, block: int = 25, warm_up: int = 50
-) -> Latencies:
+async def latencies(sides: Mapping[str, Callable[[], Awaitable[object]]], *, calls: int, block: int = 25) -> Latencies:
     """Call all sides in turn, in small blocks, one call after the other; return the microseconds of each call."""
     for call in sides.values():
-        for _ in range(warm_up):
+        for _ in range(max(WARM_UP, calls // 20)):
             await call()
     gc.collect()
     found: Latencies = {name: [] for name in sides}
@@ -135,12 +136,13 @@ async def medians(
     *,
     repeats: int,
     calls: int,
+    block: int = 25,
     after_repeat: Callable[[], None] = lambda: None,
 ) -> dict[str, Values]:
     """Return the median microseconds of a call of each side, for each repeat; see `latencies`."""
     found: dict[str, Values] = {name: [] for name in sides}
     for _ in range(repeats):
-        for name, times in (await latencies(sides, calls=calls)).items():
+        for name, times in (await latencies(sides, calls=calls, block=block)).items():
             found[name].append(statistics.median(times))
         after_repeat()
     return found

@@ -57,7 +57,7 @@ async def peers(bench: Bench) -> Result:
                 after_repeat=bench.step,
             )
             reading = await medians(
-                {name: _reading(peer) for name, peer in sides.items()}, repeats=bench.repeats, calls=bench.size(100, 25)
+                {name: _reading(peer) for name, peer in sides.items()}, repeats=bench.repeats, calls=20, block=5
             )
     others = [name for name in sides if name != RAW]
     return Result(

@@ -40,7 +40,7 @@ def plot(path: Path, found: Sequence[Measured]) -> bool:
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel("times better than the target; lines: smallest and largest of the repeats")
+    axes.set_xlabel("times better than the target")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     return True
