@@ -1,5 +1,5 @@
-# make demo and make test set up all that they need in $(VENV), and again only when pyproject.toml has changed; so does
-# make test-aiecs in $(VENV_AIECS), because the agents' package brings packages that nothing else here needs.
+# make demo, make test and make bench set up all that they need in $(VENV), and again only when pyproject.toml has
+# changed; so does make test-aiecs in $(VENV_AIECS), because the agents' package brings packages that nothing else needs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +17,7 @@ new_enough = @$(1) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-aiecs check clean
+.PHONY: help demo test test-aiecs bench check clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ test: $(VENV)/.installed-dev ## run the tests (PYTEST_ARGS="-k append")
 test-aiecs: $(VENV_AIECS)/.installed ## run real agents, and the examples, on it
 	@$(VENV_AIECS)/bin/python -m pytest tests/with_aiecs $(PYTEST_ARGS)
 
+bench: $(VENV)/.installed-bench ## measure it against raw Redis, in 4 to 6 minutes (ARGS="--quick")
+	@$(BIN)/python scripts/bench.py $(ARGS)
+
 check: $(VENV)/.installed-dev ## check style and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
@@ -45,7 +48,7 @@ clean: ## remove caches, build output, what the demo and the examples keep, and 
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(call new_enough,$(BIN)/python)
-	@echo "Installing contextengine and what make $(if $(filter demo,$*),demo,test) needs into $(VENV) ..."
+	@echo "Installing contextengine and what make $(patsubst dev,test,$*) needs into $(VENV) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
