@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -139,7 +140,12 @@ def size_of(content: Any, tool_calls: Any) -> int:
 
 def naive_iso(ms: int) -> str:
     """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
-    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return f"{_naive_second(ms // 1000)}.{ms % 1000:03d}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _naive_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def _with(change: HistoryChange, added: Sequence[Message]) -> HistoryChange:

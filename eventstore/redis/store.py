@@ -23,6 +23,7 @@ from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
 from eventstore.redis.pending import recorded
+from eventstore.redis.reading import pages_backwards, pages_forwards
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
@@ -129,22 +130,9 @@ class RedisStore:
         check_bounds(after, until, limit)
         log = self.keys.log(self.keys.partition(session_key), session_key)
 
-        async def pages() -> AsyncIterator[list[RecordedEvent]]:
-            low, high, left = after + 1, until, limit
-            while left != 0 and (high is None or low <= high):
-                count = PAGE if left is None else min(PAGE, left)
-                first, last = (str(low), "+" if high is None else str(high))
-                command = ("XREVRANGE", log, last, first) if backwards else ("XRANGE", log, first, last)
-                reply = await self.links.call(*command, "COUNT", count)
-                page = [recorded(session_id, found) for found in reply]
-                if page:
-                    yield page
-                if len(page) < count:
-                    return
-                left = None if left is None else left - count
-                low, high = (low, page[-1].version - 1) if backwards else (page[-1].version + 1, high)
-
-        return Reading(pages)
+        if backwards:
+            return Reading(lambda: pages_backwards(self.links, log, session_id, after + 1, until, limit))
+        return Reading(lambda: pages_forwards(self.links, log, session_id, after + 1, until, limit))
 
     def read_all(self, *, after: Position | None = None) -> Reading:
         """Read the events of all sessions. See `EventStore.read_all`."""

@@ -315,7 +315,7 @@ class TestCompactions:
             assert after.state.compaction == {"keep": 5}
             await projector.project(["s"])
         assert [session.session_id for session in (await queries.sessions()).sessions] == ["s"]
-        assert await queries.totals() == Totals(sessions=1, active_sessions=1, messages=1, events=4)
+        assert await queries.totals() == Totals(sessions=1, active_sessions=1, messages=1, events=4, configured=1)
 
 
 class TestLeases:
