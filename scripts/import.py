@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> Namespace:
     made = parser(__doc__)
     made.add_argument("file", type=Path, metavar="FILE", help="what export.py wrote")
-    made.add_argument(
-        "--public-key", type=Path, action="append", metavar="FILE", help="whose seals to believe, in PEM"
-    )
+    made.add_argument("--public-key", type=Path, action="append", metavar="FILE", help="whose seals to believe, in PEM")
     made.add_argument("--check", action="store_true", help="only look whether the file is whole; import nothing")
     return made.parse_args(arguments)
 

@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         verdict = anyio.run(_verify, options)
     except ContextEngineError as error:
-        print(showing.as_json({"proved": False, "stopped": str(error)}) if options.json else showing.printable(str(error)))
+        print(
+            showing.as_json({"proved": False, "stopped": str(error)}) if options.json else showing.printable(str(error))
+        )
         return 2
     if options.require_sealed and verdict.unsealed_events and not verdict.findings:
         verdict.doubts.append(f"{verdict.unsealed_events:,} events are newer than the seals.")

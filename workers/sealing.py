@@ -25,7 +25,9 @@ class SealingWorker:
         sealed: Awaited after each round with what it did: an exporter of manifests, say.
     """
 
-    def __init__(self, sealer: Sealer, *, every: float, sealed: Callable[[Round], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, sealer: Sealer, *, every: float, sealed: Callable[[Round], Awaitable[None]] | None = None
+    ) -> None:
         """Begin stopped."""
         self._sealer = sealer
         self._every = every

@@ -129,7 +129,6 @@ class MemoryFeed:
             pointers += [pointer for _, pointer in partition.after(place)]
         return pointers
 
-
     def held(self, partition: int, after: int) -> tuple[list[Pointer], int, bool]:
         """Return a feed's pointers after a place, its end, and whether it has been trimmed."""
         feed = self._partitions[partition]

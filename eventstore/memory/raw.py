@@ -19,7 +19,9 @@ class MemoryRaw:
         """Look into a store."""
         self._store = store
 
-    async def entries(self, session_id: str, *, after: int = 0, until: int | None = None) -> AsyncIterator[list[RawEntry]]:
+    async def entries(
+        self, session_id: str, *, after: int = 0, until: int | None = None
+    ) -> AsyncIterator[list[RawEntry]]:
         """Give a session's entries, page by page."""
         last = len(self._store.stored(session_id))
         last = last if until is None else min(last, until)

@@ -155,7 +155,7 @@ class MemoryStore:
         return list(self._logs)
 
     def stored(self, session_id: str) -> Sequence[tuple[int, bytes]]:
-        """Return a session's entries as they are stored: when each was recorded, in Unix milliseconds, and its bytes."""
+        """Return a session's entries as they are stored: when each was recorded (Unix milliseconds), and its bytes."""
         return self._logs.get(session_id, ())
 
     def put_back(

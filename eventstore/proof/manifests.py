@@ -1,4 +1,4 @@
-"""Manifests: the newest seal of every partition in one small file, to be kept where Redis and its users cannot write."""
+"""Manifests: the newest seal of every partition in one small file, to be kept where users of Redis cannot write."""
 
 from __future__ import annotations
 

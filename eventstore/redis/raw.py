@@ -28,7 +28,9 @@ class RedisRaw:
         self._keys = store.keys
         self._feed = store.feed
 
-    async def entries(self, session_id: str, *, after: int = 0, until: int | None = None) -> AsyncIterator[list[RawEntry]]:
+    async def entries(
+        self, session_id: str, *, after: int = 0, until: int | None = None
+    ) -> AsyncIterator[list[RawEntry]]:
         """Give a session's entries, page by page."""
         log = self._log(check_session_id(session_id))
         start, last = f"({after}-{2**64 - 1}", "+" if until is None else str(until)

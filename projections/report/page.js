@@ -164,7 +164,7 @@
   function message(event) {
     const told = event.message, link = make("a", "", `${time(event.ms).slice(0, 19)}  v${event.v}`);
     link.href = "#timeline";
-    link.addEventListener("click", () => show(event.v));
+    link.addEventListener("click", (click) => { click.preventDefault(); show(event.v); });
     const who = make("div", `who ${["user", "assistant", "tool", "system"].includes(told.role) ? told.role : "system"}`, told.role + (told.name ? ` (${told.name})` : ""), link);
     const body = make("div", "", null, make("div", told.plain ? "text" : "text code", told.text));
     for (const call of told.calls ?? []) body.append(make("div", "call", `${call.name || "call"}(${call.arguments})${call.id ? `   ${call.id}` : ""}`));
@@ -240,11 +240,15 @@
     return item;
   }
 
+  // Shows an event among those around it.
   function show(version) {
     reset();
-    while (shown < found.length && found[shown - 1].v < version) more();
-    const item = at("events").querySelector(`[data-version="${version}"]`);
-    const details = item.querySelector("details");
+    if (found.length > PAGE) {
+      at("from").value = Math.max(1, version - PAGE / 4);
+      at("to").value = version + PAGE / 4;
+      filter();
+    }
+    const item = at("events").querySelector(`[data-version="${version}"]`), details = item.querySelector("details");
     details.open = true;
     details.querySelector("summary").focus({ preventScroll: true });
     requestAnimationFrame(() => item.scrollIntoView({ block: "center" }));

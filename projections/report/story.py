@@ -87,7 +87,9 @@ def conversation(events: Sequence[RecordedEvent]) -> list[Block]:
 def _compacted(blocks: list[Block], compacted: HistoryCompacted, version: int) -> list[Block]:
     """Put the oldest messages, and spans before them, into a span; those that were kept stay behind it."""
     reach = compacted.replaced + len(compacted.kept)
-    gone, kept, rest = [], [], []
+    gone: list[Block] = []
+    kept: list[Block] = []
+    rest: list[Block] = []
     for block in blocks:
         if block["kind"] == "message":
             reach -= 1
@@ -109,7 +111,8 @@ def _compacted(blocks: list[Block], compacted: HistoryCompacted, version: int) -
 
 def _metrics(events: Sequence[RecordedEvent]) -> tuple[list[list[float]], SessionState, str | None]:
     """Fold event by event, and note what the metrics were after each."""
-    state, points = SessionState(), []
+    state = SessionState()
+    points: list[list[float]] = []
     for event in events:
         try:
             state = session.fold(state, [event])
@@ -138,10 +141,7 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
     return [
         point
         for at, point in enumerate(points)
-        if at % every == 0
-        or at == last
-        or point[2] < points[at - 1][2]
-        or points[at + 1][2] < point[2]
+        if at % every == 0 or at == last or point[2] < points[at - 1][2] or points[at + 1][2] < point[2]
     ]
 
 
@@ -206,36 +206,39 @@ def _call(call: Any) -> dict[str, str]:
 
 def summary(event: RecordedEvent) -> str:
     """Say in a line what an event did."""
+    text = ""
     match event.data:
         case MessageAdded(role=role) as message:
             told = _message(message)
             calls = ", ".join(call["name"] or "a tool" for call in told.get("calls", ()))
-            return f"{role}: {told['text']}" + (f" calls {calls}" if calls else "")
+            text = f"{role}: {told['text']}" + (f" calls {calls}" if calls else "")
+        case SessionStarted() | SessionUpdated() | SessionEnded() as change:
+            text = _of_session(change)
+        case ContextSet(key=key, value=value):
+            text = f"{key} = {_line(value)}"
+        case HistoryCompacted() as compacted:
+            text = f"{compacted.strategy}, {compacted.messages_before} messages to {compacted.messages_after}"
+            text += f": {compacted.summary}" if compacted.summary else ""
+        case CheckpointStored() | CheckpointWritesStored() as stored:
+            text = stored.checkpoint_id
+        case UnknownEvent(fields=fields):
+            text = _line(dict(fields))
+        case other:
+            rest = msgspec.to_builtins(other)
+            text = ", ".join(f"{name} = {_line(value)}" for name, value in rest.items() if name != "type")
+    return text
+
+
+def _of_session(change: SessionStarted | SessionUpdated | SessionEnded) -> str:
+    match change:
         case SessionStarted(user_id=user_id):
             return f"by {user_id}" if user_id else ""
-        case SessionUpdated() as update:
-            told = [f"+{update.requests} requests"] * bool(update.requests) + [f"+{update.errors} errors"] * bool(update.errors)
-            told += [f"+{update.processing_time:g} s"] * bool(update.processing_time)
-            return ", ".join([*told, *(f"{key} = {_line(value)}" for key, value in update.changes.items())])
         case SessionEnded(status=status):
             return status
-        case ContextSet(key=key, value=value):
-            return f"{key} = {_line(value)}"
-        case ContextDeleted(key=key):
-            return key
-        case HistoryCompacted() as compacted:
-            how = f"{compacted.strategy}, {compacted.messages_before} messages to {compacted.messages_after}"
-            return f"{how}: {compacted.summary}" if compacted.summary else how
-        case CheckpointStored(checkpoint_id=checkpoint_id):
-            return checkpoint_id
-        case CheckpointWritesStored(checkpoint_id=checkpoint_id, task_id=task_id):
-            return f"{checkpoint_id}, task {task_id}"
-        case UnknownEvent(fields=fields):
-            return _line(dict(fields))
-        case other:
-            fields = msgspec.to_builtins(other)
-            fields.pop("type", None)
-            return _line(fields) if fields else ""
+        case SessionUpdated() as update:
+            counters = {"requests": update.requests, "errors": update.errors, "s": update.processing_time}
+            counted = [f"+{amount:g} {name}" for name, amount in counters.items() if amount]
+            return ", ".join([*counted, *(f"{key} = {_line(value)}" for key, value in update.changes.items())])
 
 
 def _event(session_id: str, found: RawEntry) -> RecordedEvent:

@@ -67,21 +67,24 @@ class Book:
 
     def _doubt(self, number: int, seal: Seal, changed: Mapping[str, ChainHead]) -> str | None:
         said = seal.statement
-        if number != self.number + 1 or said.number != number:
-            return f"comes where seal {self.number + 1} should be: that one is missing"
-        if said.key not in self._keyring:
-            return f"is signed with the key {said.key}, which is not trusted"
-        if not seal.signed_by(self._keyring):
-            return "has a signature that does not fit it"
-        if (said.namespace, said.partitions, said.partition) != (self.namespace, self.partitions, self.partition):
-            return "is one of another partition or namespace"
-        if said.previous != (self.statement.hash if self.statement else NOTHING):
-            return "does not follow from the seal before it"
-        if digest_of(seal.changed) != said.changes or len(changed) != len(seal.changed):
-            return "does not hold the chains that were signed"
-        if any(head.version <= self.heads[name].version for name, head in changed.items() if name in self.heads):
-            return "goes back behind the seal before it"
-        return None
+        here = (self.namespace, self.partitions, self.partition)
+        wrong = [
+            (number != self.number + 1, f"comes where seal {self.number + 1} should be: that one is missing"),
+            (said.number != number, "says that it is another one"),
+            (said.key not in self._keyring, f"is signed with the key {said.key}, which is not trusted"),
+            (not seal.signed_by(self._keyring), "has a signature that does not fit it"),
+            ((said.namespace, said.partitions, said.partition) != here, "is one of another partition or namespace"),
+            (
+                said.previous != (self.statement.hash if self.statement else NOTHING),
+                "does not follow from the last one",
+            ),
+            (digest_of(seal.changed) != said.changes, "does not hold the chains that were signed"),
+            (
+                any(name in self.heads and head.version <= self.heads[name].version for name, head in changed.items()),
+                "goes back behind the last one",
+            ),
+        ]
+        return next((reason for is_so, reason in wrong if is_so), None)
 
     def _finding(self, number: int, reason: str) -> Finding:
         text = f"Seal {number} of partition {self.partition} {reason}. Seals from it on prove nothing."

@@ -48,4 +48,6 @@ class FeedCheck:
 
 
 def _silent(session_id: str, version: int) -> Finding:
-    return Finding(Kind.FEED, f"The feed does not tell of the append of version {version}.", session_id, version, version)
+    return Finding(
+        Kind.FEED, f"The feed does not tell of the append of version {version}.", session_id, version, version
+    )

@@ -54,22 +54,6 @@ class Finding(msgspec.Struct, frozen=True):
     partition: int | None = None
 
 
-class Checked(msgspec.Struct, frozen=True):
-    """What was checked of one session.
-
-    Attributes:
-        session_id: The session.
-        events: How many entries its log has.
-        sealed: Up to which version the log is what was sealed.
-        findings: What is wrong.
-    """
-
-    session_id: str
-    events: int
-    sealed: int
-    findings: list[Finding]
-
-
 class Verdict(msgspec.Struct):
     """What a check came to.
 

@@ -74,7 +74,10 @@ class Sealer:
                 pass
         for finding in done.findings:
             log.error(
-                "Not sealed.", action="seal_refused", session_id=finding.session_id, version=finding.version,
+                "Not sealed.",
+                action="seal_refused",
+                session_id=finding.session_id,
+                version=finding.version,
                 reason=finding.message,
             )
         return done
@@ -117,7 +120,9 @@ class Sealer:
         )
         if not await self._seals.add(partition, seal.statement.number, encode(seal)):
             if not await self._seals.seals(partition, after=book.number):
-                raise SealsDoubtful(f"Partition {partition} has had a seal {seal.statement.number}, and it was deleted.")
+                raise SealsDoubtful(
+                    f"Partition {partition} has had a seal {seal.statement.number}, and it was deleted."
+                )
             return False
         done.findings += findings
         done.seals += 1
@@ -141,7 +146,9 @@ class Sealer:
     async def _extended(self, book: Book, heads: Mapping[str, Head]) -> tuple[dict[str, ChainHead], list[Finding]]:
         """Extend the chains of a partition by what is new. Return those that have changed, and what was refused."""
         findings = [
-            _refused(name, head.version, Kind.REMOVED, f"The session is gone, which was sealed at version {head.version}")
+            _refused(
+                name, head.version, Kind.REMOVED, f"The session is gone, which was sealed at version {head.version}"
+            )
             for name, head in book.heads.items()
             if name not in heads
         ]
@@ -167,7 +174,9 @@ class Sealer:
         async for page in self._raw.entries(session_id, after=chain.version, until=head.version):
             for version, recorded_ms, entry in page:
                 if version != chain.version + 1 or recorded_ms < chain.recorded_ms or entry is None:
-                    return _refused(session_id, chain.version + 1, Kind.DISORDER, "What comes next in the log is not it")
+                    return _refused(
+                        session_id, chain.version + 1, Kind.DISORDER, "What comes next in the log is not it"
+                    )
                 chain = link(chain, recorded_ms, entry)
                 digests.append(chain.digest)
         if chain[:2] != head:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventstore.feed import FeedId
 from eventstore.errors import StoreRefused
+from eventstore.feed import FeedId
 from eventstore.ids import check_session_id
 from eventstore.partitions import partition_of
 from eventstore.proof.manifests import Manifest, Sealed, doubts
@@ -16,7 +16,7 @@ from eventstore.rawlog import Head
 from eventstore.store import EventStore
 from projections.sealing.book import Book
 from projections.sealing.feeds import FeedCheck
-from projections.sealing.findings import Checked, Finding, Kind, Verdict
+from projections.sealing.findings import Finding, Kind, Verdict
 from projections.sealing.keeping import open_seals
 from projections.sealing.walking import Mark, Walk
 
@@ -101,21 +101,19 @@ class Verifier:
         for name, manifest in manifests:
             _add_marks(marks, book, name, manifest.seals[book.partition], verdict)
         names = sorted(only if only is not None else {*heads, *logs, *marks, *told})
-        walks: list[tuple[Walk, list[Finding]]] = []
+        walks: list[tuple[Walk, Finding | None]] = []
         for start in range(0, len(names), SESSIONS_AT_ONCE):
             batch = names[start : start + SESSIONS_AT_ONCE]
             walks += await asyncio.gather(
                 *(self._walk(name, book, marks.get(name, []), heads.get(name), told.get(name, 0)) for name in batch)
             )
         await self._read_feed(book.partition, feed, place, verdict)
-        for walk, findings in walks:
-            if not findings and (silent := feed.finding(walk.session_id, walk.last_version)):
-                findings = [silent]
-            _note(Checked(walk.session_id, walk.events, walk.sealed, findings), verdict)
+        for walk, finding in walks:
+            _note(walk, finding or feed.finding(walk.session_id, walk.last_version), verdict)
 
     async def _walk(
         self, session_id: str, book: Book, marks: list[Mark], head: Head | None, told: int
-    ) -> tuple[Walk, list[Finding]]:
+    ) -> tuple[Walk, Finding | None]:
         """Go through a session's log, and then see whether it ends where its head and the feed say."""
         try:
             links = await self._seals.links(session_id)
@@ -124,26 +122,26 @@ class Verifier:
                 walk.take(page)
         except StoreRefused as refused:
             text = f"The log is not a log: {refused}"
-            return Walk(session_id, (), b"", 0), [Finding(Kind.UNREADABLE, text, session_id, 1, 1)]
+            return Walk(session_id, (), b"", 0), Finding(Kind.UNREADABLE, text, session_id, 1, 1)
         walk.end()
-        if walk.finding is not None:
-            return walk, [walk.finding]
-        last = Head(walk.last_version, walk.last_ms)
-        if (known := max(head.version if head else 0, told)) > last.version:
+        return walk, walk.finding or await self._end(session_id, Head(walk.last_version, walk.last_ms), head, told)
+
+    async def _end(self, session_id: str, last: Head, head: Head | None, told: int) -> Finding | None:
+        """Return what is wrong with where a log ends, given its head and what the feed told before it was read."""
+        known = max(head.version if head else 0, told)
+        if known > last.version:
             text = f"The log ends at version {last.version}, and it has had version {known}."
             kind = Kind.TRUNCATED if last.version else Kind.REMOVED
-            return walk, [Finding(kind, text, session_id, last.version + 1, last.version + 1)]
-        if last != head and last != (now := await self._raw.head(session_id) or Head(0, 0)):
-            if now.version > last.version:
-                return walk, []  # it was appended to after it was read
-            version = min(now.version + 1, last.version)
-            if not last.version:
-                return walk, [Finding(Kind.REMOVED, "There is no such session.", session_id, 1, 1)]
-            text = f"The log ends with {last.version}-{last.recorded_ms}, and its head says {now.version}-{now.recorded_ms}."
-            return walk, [Finding(Kind.HEAD, text, session_id, version, last.version)]
+            return Finding(kind, text, session_id, last.version + 1, last.version + 1)
         if not last.version:
-            return walk, [Finding(Kind.REMOVED, "There is no such session.", session_id, 1, 1)]
-        return walk, []
+            return Finding(Kind.REMOVED, "There is no such session.", session_id, 1, 1)
+        now = head if head == last else await self._raw.head(session_id) or Head(0, 0)
+        if now == last or now.version > last.version:  # it may have been appended to since it was read
+            return None
+        text = (
+            f"The log ends with {last.version}-{last.recorded_ms}, and its head says {now.version}-{now.recorded_ms}."
+        )
+        return Finding(Kind.HEAD, text, session_id, min(now.version + 1, last.version), last.version)
 
     async def _heads_of(self, session_ids: set[str]) -> dict[str, Head]:
         found = {name: await self._raw.head(name) for name in session_ids}
@@ -175,9 +173,7 @@ class Verifier:
         return found
 
 
-def _add_marks(
-    marks: dict[str, list[Mark]], book: Book, name: str, sealed: Sealed, verdict: Verdict
-) -> None:
+def _add_marks(marks: dict[str, list[Mark]], book: Book, name: str, sealed: Sealed, verdict: Verdict) -> None:
     """Hold the seals of a partition against a manifest, and take what it says of the chains."""
     number = sealed.statement.number
     if book.hashes.get(number) != sealed.statement.hash:
@@ -188,8 +184,9 @@ def _add_marks(
         marks.setdefault(session_id, []).append(Mark(head, name))
 
 
-def _note(checked: Checked, verdict: Verdict) -> None:
+def _note(walk: Walk, finding: Finding | None, verdict: Verdict) -> None:
     verdict.sessions += 1
-    verdict.events += checked.events
-    verdict.sealed_events += checked.sealed
-    verdict.findings += checked.findings
+    verdict.events += walk.events
+    verdict.sealed_events += walk.sealed
+    if finding is not None:
+        verdict.findings.append(finding)

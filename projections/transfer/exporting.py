@@ -13,7 +13,7 @@ from eventstore.proof.seals import Statement, decode, head_of, leaves, place_of
 from eventstore.raw import open_raw
 from eventstore.store import EventStore
 from projections.sealing.keeping import open_seals
-from projections.transfer import lines
+from projections.transfer import records
 
 
 class Exporter:
@@ -40,15 +40,15 @@ class Exporter:
         """
         digest = hashlib.sha256()
         async for line in self._lines(session_ids):
-            text = lines.encode(line) + b"\n"
+            text = records.encode(line) + b"\n"
             digest.update(text)
             yield text
-        yield lines.encode(lines.End(self.sessions, self.events, digest.hexdigest())) + b"\n"
+        yield records.encode(records.End(self.sessions, self.events, digest.hexdigest())) + b"\n"
 
-    async def _lines(self, session_ids: Sequence[str] | None) -> AsyncIterator[lines.Line]:
+    async def _lines(self, session_ids: Sequence[str] | None) -> AsyncIterator[records.Line]:
         store = self._store
         exported_ms = int((await store.now()).timestamp() * 1000)
-        yield lines.Export(lines.FORMAT, store.namespace, store.partitions, exported_ms)
+        yield records.Export(records.FORMAT, store.namespace, store.partitions, exported_ms)
         if session_ids is not None:
             for session_id in dict.fromkeys(session_ids):
                 async for line in self._session(session_id):
@@ -62,9 +62,9 @@ class Exporter:
                     yield line
         for partition in range(store.partitions):
             for number, seal in (await self._sealed_in(partition)).stored:
-                yield lines.Seal(partition, number, seal.decode())
+                yield records.Seal(partition, number, seal.decode())
 
-    async def _session(self, session_id: str) -> AsyncIterator[lines.Line]:
+    async def _session(self, session_id: str) -> AsyncIterator[records.Line]:
         sealed = await self._sealed_in(partition_of(session_id.encode(), self._store.partitions))
         head = await self._raw.head(session_id)
         if head is None:
@@ -75,12 +75,12 @@ class Exporter:
                 if version != chain.version + 1 or entry is None:
                     raise CorruptLog(session_id, chain.version + 1, "it is missing, or no entry of ours")
                 chain = link(chain, recorded_ms, entry)
-                yield lines.Event.of(session_id, version, recorded_ms, entry)
+                yield records.Event.of(session_id, version, recorded_ms, entry)
         if chain.version != head.version:
             raise CorruptLog(session_id, chain.version + 1, f"the log ends before version {head.version}")
         self.sessions += 1
         self.events += chain.version
-        yield lines.Session(session_id, chain.version, chain.digest.hex(), sealed.proof(session_id))
+        yield records.Session(session_id, chain.version, chain.digest.hex(), sealed.proof(session_id))
 
     async def _sealed_in(self, partition: int) -> _Sealed:
         if partition not in self._sealed:
@@ -103,11 +103,11 @@ class _Sealed:
                 break
             self._newest = (seal.statement, seal.signature)
 
-    def proof(self, session_id: str) -> lines.Proof | None:
+    def proof(self, session_id: str) -> records.Proof | None:
         """Return what the newest seal says of a session, None if it says nothing."""
         head = self._heads.get(session_id)
         if head is None or self._newest is None:
             return None
         index = place_of(session_id, self._heads)
         path = [each.hex() for each in merkle.inclusion(leaves(self._heads), index)]
-        return lines.Proof(*self._newest, head.version, head.recorded_ms, head.digest.hex(), index, path)
+        return records.Proof(*self._newest, head.version, head.recorded_ms, head.digest.hex(), index, path)

@@ -18,7 +18,7 @@ from eventstore.proof import merkle
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.proof.seals import leaf, signed
 from eventstore.proof.signing import Keyring
-from projections.transfer import lines
+from projections.transfer import records
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 """With which a file that is packed with zstd begins (RFC 8878)."""
@@ -48,76 +48,80 @@ class ExportFile:
         self.events = self.sessions = self.proved = 0
         self._number = 0
         self._keyring = keyring
+        self._session = ""
+        self._chain: ChainHead | None = None
+        self._at: dict[int, ChainHead] = {}
+        self._seen: set[str] = set()
         try:
             self.header = self._check()
         except (msgspec.MsgspecError, InvalidInput, ValueError) as error:
             raise InvalidInput(f"{path.name} is damaged, or no export, at line {self._number}: {error}") from None
 
-    def lines(self) -> Iterator[lines.Line]:
+    def lines(self) -> Iterator[records.Line]:
         """Give the lines after the header, up to the last."""
         with opened(self.path) as file:
             next(file)
             for text in file:
-                yield lines.decode(text)
+                yield records.decode(text)
 
-    def _check(self) -> lines.Export:
-        digest, header, last = hashlib.sha256(), None, None
-        chain: ChainHead | None = None
-        at: dict[int, ChainHead] = {}
-        current, seen = "", set()
+    def _check(self) -> records.Export:
+        digest, before_end, header, end = hashlib.sha256(), "", None, None
         with opened(self.path) as file:
             for self._number, text in enumerate(file, 1):
-                line = lines.decode(text)
-                if last is not None:
+                line = records.decode(text)
+                if end is not None:
                     raise ValueError("something stands behind the last line")
-                if (header is None) != isinstance(line, lines.Export):
+                if (header is None) != isinstance(line, records.Export):
                     raise ValueError("an export begins with its header, and has but one")
                 match line:
-                    case lines.Export():
+                    case records.Export():
                         header = _known(line)
-                    case lines.Event():
-                        if chain is None:
-                            current, chain, at = line.session, genesis(check_session_id(line.session)), {}
-                            if current in seen:
-                                raise ValueError(f"the session {current!r} comes twice")
-                            seen.add(current)
-                        chain = _after(chain, line, current)
-                        at[chain.version] = chain
-                    case lines.Session():
-                        if chain is None or (line.session, line.version, line.head) != (
-                            current, chain.version, chain.digest.hex(),
-                        ):
-                            raise ValueError(f"these are not the events of {line.session!r}")
-                        self._count(line, at)
-                        chain = None
-                    case lines.End():
-                        last = line
-                if last is None:
-                    digest.update(text)
-        if last is None or header is None or chain is not None:
+                    case records.Event():
+                        self._take(line)
+                    case records.Session():
+                        self._close(line)
+                    case records.End():
+                        end, before_end = line, digest.hexdigest()
+                digest.update(text)
+        if end is None or header is None or self._chain is not None:
             raise ValueError("the end is missing")
-        if (last.sessions, last.events, last.sha256) != (self.sessions, self.events, digest.hexdigest()):
+        if (end.sessions, end.events, end.sha256) != (self.sessions, self.events, before_end):
             raise ValueError("the lines are not those that were written: their SHA-256 is another")
         return header
 
-    def _count(self, line: lines.Session, at: dict[int, ChainHead]) -> None:
+    def _take(self, event: records.Event) -> None:
+        """Go on with a session, or begin one."""
+        if self._chain is None:
+            self._session, self._chain, self._at = event.session, genesis(check_session_id(event.session)), {}
+            if event.session in self._seen:
+                raise ValueError(f"the session {event.session!r} comes twice")
+            self._seen.add(event.session)
+        self._chain = _after(self._chain, event, self._session)
+        self._at[self._chain.version] = self._chain
+
+    def _close(self, line: records.Session) -> None:
+        """End a session."""
+        chain, self._chain = self._chain, None
+        expected = (self._session, chain.version, chain.digest.hex()) if chain else None
+        if (line.session, line.version, line.head) != expected:
+            raise ValueError(f"these are not the events of {line.session!r}")
         self.sessions += 1
         self.events += line.version
         if self._keyring is not None and line.proof is not None:
-            if reason := _doubt(line.session, line.proof, at, self._keyring):
+            if reason := _doubt(line.session, line.proof, self._at, self._keyring):
                 raise ValueError(f"the session {line.session!r} is not what was sealed: {reason}")
             self.proved += line.proof.version
 
 
-def _known(header: lines.Export) -> lines.Export:
-    if header.format != lines.FORMAT:
-        raise ValueError(f"its format is {header.format}, and this version knows {lines.FORMAT}")
+def _known(header: records.Export) -> records.Export:
+    if header.format != records.FORMAT:
+        raise ValueError(f"its format is {header.format}, and this version knows {records.FORMAT}")
     check_namespace(header.namespace)
     check_partitions(header.partitions)
     return header
 
 
-def _after(chain: ChainHead, event: lines.Event, session_id: str) -> ChainHead:
+def _after(chain: ChainHead, event: records.Event, session_id: str) -> ChainHead:
     if event.session != session_id or event.version != chain.version + 1:
         raise ValueError(f"version {chain.version + 1} of {session_id!r} should stand here")
     if not chain.recorded_ms <= event.recorded_ms < 2**64:
@@ -125,7 +129,7 @@ def _after(chain: ChainHead, event: lines.Event, session_id: str) -> ChainHead:
     return link(chain, event.recorded_ms, event.content)
 
 
-def _doubt(session_id: str, proof: lines.Proof, at: dict[int, ChainHead], keyring: Keyring) -> str | None:
+def _doubt(session_id: str, proof: records.Proof, at: dict[int, ChainHead], keyring: Keyring) -> str | None:
     """Return why a session's seal does not prove it."""
     head = ChainHead(proof.version, proof.recorded_ms, bytes.fromhex(proof.head))
     if at.get(proof.version) != head:
@@ -153,7 +157,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
             try:
                 with zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
-                    yield io.BufferedReader(unpacked, 1 << 20)  # type: ignore[arg-type]
+                    yield io.BufferedReader(unpacked, 1 << 20)
             except zstandard.ZstdError as error:
                 raise InvalidInput(f"it cannot be unpacked ({error})") from None
     except OSError as error:

@@ -16,7 +16,7 @@ from eventstore.raw import open_raw
 from eventstore.rawlog import Head
 from eventstore.store import EventStore
 from projections.sealing.keeping import open_seals
-from projections.transfer import lines
+from projections.transfer import records
 from projections.transfer.reading import ExportFile
 
 CHUNK_EVENTS = 500
@@ -78,22 +78,23 @@ class Restorer:
         if complete and (header.namespace, header.partitions) == (self._store.namespace, self._store.partitions):
             await self._restore_seals(file)
 
-    async def _session(self, session_id: str, events: Iterator[lines.Event]) -> Restored:
+    async def _session(self, session_id: str, events: Iterator[records.Event]) -> Restored:
         wrote, head, count = False, Head(0, 0), 0
         try:
             for chunk in _chunks(events):
                 wrote = await self._chunk(session_id, head, chunk) or wrote
                 head = Head(chunk[-1].version, chunk[-1].recorded_ms)
                 count += len(chunk)
-            if await self._raw.head(session_id) != head:
-                raise _Differs("the target's has gone on since")
+            longer = await self._raw.head(session_id) != head
         except _Differs as differs:
             for _ in events:
                 count += 1
             return Restored(session_id, head.version, Outcome.REFUSED, str(differs))
+        if longer:
+            return Restored(session_id, count, Outcome.REFUSED, "the target has a session of this id that has gone on")
         return Restored(session_id, count, Outcome.RESTORED if wrote else Outcome.PRESENT)
 
-    async def _chunk(self, session_id: str, before: Head, chunk: list[lines.Event]) -> bool:
+    async def _chunk(self, session_id: str, before: Head, chunk: list[records.Event]) -> bool:
         """See to it that events stand in the target behind a head. Return whether any were missing."""
         wrote = False
         for _ in range(TRIES):
@@ -110,7 +111,7 @@ class Restorer:
                 return wrote
         raise _Differs("the target's head is not the end of its log, or somebody else writes to it")
 
-    async def _there(self, session_id: str, chunk: list[lines.Event]) -> int:
+    async def _there(self, session_id: str, chunk: list[records.Event]) -> int:
         """Return how many of these events the target has already.
 
         Raises:
@@ -126,9 +127,7 @@ class Restorer:
 
     async def _restore_seals(self, file: ExportFile) -> None:
         has_seals = {p for p in range(self._store.partitions) if await self._seals.seals(p)}
-        sealed = [
-            line for line in file.lines() if isinstance(line, lines.Seal) and line.partition not in has_seals
-        ]
+        sealed = [line for line in file.lines() if isinstance(line, records.Seal) and line.partition not in has_seals]
         if not sealed:
             return
         for session_id, events in _sessions(file.lines()):
@@ -143,24 +142,24 @@ class Restorer:
             self.seals += await self._seals.add(line.partition, line.number, line.seal.encode())
 
 
-def _sessions(found: Iterable[lines.Line]) -> Iterator[tuple[str, Iterator[lines.Event]]]:
+def _sessions(found: Iterable[records.Line]) -> Iterator[tuple[str, Iterator[records.Event]]]:
     """Give each session, and its events, which must be taken before the next session."""
     rest = iter(found)
     for line in rest:
-        if isinstance(line, lines.Event):
+        if isinstance(line, records.Event):
             yield line.session, _events(line, rest)
 
 
-def _events(first: lines.Event, rest: Iterator[lines.Line]) -> Iterator[lines.Event]:
+def _events(first: records.Event, rest: Iterator[records.Line]) -> Iterator[records.Event]:
     yield first
     for line in rest:
-        if not isinstance(line, lines.Event):
+        if not isinstance(line, records.Event):
             return
         yield line
 
 
-def _chunks(events: Iterable[lines.Event]) -> Iterator[list[lines.Event]]:
-    chunk: list[lines.Event] = []
+def _chunks(events: Iterable[records.Event]) -> Iterator[list[records.Event]]:
+    chunk: list[records.Event] = []
     size = 0
     for event in events:
         chunk.append(event)

@@ -63,6 +63,7 @@ async def test_a_check_beside_writers_finds_nothing(store: EventStore) -> None:
     """Appending, sealing and trimming while a check runs is no reason for a finding."""
     await talk(store, "s", "first")
     sealer = Sealer(store, SIGNER)
+    await sealer.seal()
     async with anyio.create_task_group() as tasks:
 
         async def write() -> None:

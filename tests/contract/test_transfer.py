@@ -38,7 +38,8 @@ events = st.builds(MessageAdded, st.just("user"), texts) | st.builds(
 
 async def export(store: EventStore, path: Path, *session_ids: str) -> Path:
     """Export sessions, or all, to a file."""
-    path.write_bytes(b"".join([line async for line in Exporter(store).lines(session_ids or None)]))
+    lines = [line async for line in Exporter(store).lines(session_ids or None)]
+    await asyncio.to_thread(path.write_bytes, b"".join(lines))
     return path
 
 
@@ -57,10 +58,17 @@ async def content(store: EventStore) -> dict[str, list[tuple[int, int, bytes]]]:
 
 @pytest.mark.guarantee("A6")
 def test_a_round_trip_changes_nothing(url: str, directory: Path) -> None:
-    """Whatever sessions hold, an export of them that is imported elsewhere is the same to the byte, and so its export."""
+    """Whatever sessions hold, an export that is imported elsewhere is the same to the byte."""
 
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.dictionaries(texts.filter(lambda t: t and "\0" not in t), st.lists(events, min_size=1, max_size=5), min_size=1, max_size=4))
+    @given(
+        st.dictionaries(
+            texts.filter(lambda t: t and "\0" not in t),
+            st.lists(events, min_size=1, max_size=5),
+            min_size=1,
+            max_size=4,
+        )
+    )
     def check(sessions: dict[str, list[Event]]) -> None:
         asyncio.run(round_trip(sessions))
 

@@ -47,7 +47,7 @@ class Attacker:
             await self.client.hset(self.heads, SESSION, entries[-1][0])
 
     async def renumbered(self, entries: list[tuple[bytes, bytes]]) -> None:
-        """Put another log in the session's place, numbered from 1 as if nothing had happened, and a feed to match it."""
+        """Put another log in the session's place, numbered from 1, and a feed to match it."""
         numbered = [(b"%d-%s" % (v, place.split(b"-")[1]), entry) for v, (place, entry) in enumerate(entries, 1)]
         await self.rewrite(numbered)
         await self.refeed(len(numbered))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.util
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from eventstore import EventStore, MessageAdded
 from eventstore.proof.manifests import Manifest
@@ -56,3 +61,21 @@ def script(name: str, *arguments: str, **environment: str) -> subprocess.Complet
         check=False,
         env=os.environ | environment,
     )
+
+
+def called(name: str, *arguments: str) -> tuple[int, str]:
+    """Run a script in this process, which is faster. Return its exit code and what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = _main_of(name)(arguments)
+    return code, out.getvalue()
+
+
+@functools.cache
+def _main_of(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"script_{name[:-3]}", SCRIPTS / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore import InvalidInput
+from eventstore.feed import Pointer
 from eventstore.proof import manifests, merkle
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.proof.seals import Heads, decode, encode, make_seal
 from eventstore.proof.signing import Keyring, Signer, public_key, write_new_key
 from projections.sealing.book import Book
 from projections.sealing.feeds import FeedCheck
-from eventstore.feed import Pointer
 
 SIGNER = Signer.new()
 KEYRING = Keyring([SIGNER.public])
@@ -127,9 +127,20 @@ class TestSeals:
     @given(heads.filter(bool), st.data())
     def test_a_seal_with_any_byte_changed_is_not_believed(self, chains: Heads, data: st.DataObject) -> None:
         """Whichever byte of a seal is changed, it cannot be read, or is not believed, or says just the same."""
-        text = bytearray(encode(make_seal(
-            SIGNER, namespace="n", partitions=1, partition=0, after=None, sealed_ms=1, heads=chains, changed=chains
-        )))
+        text = bytearray(
+            encode(
+                make_seal(
+                    SIGNER,
+                    namespace="n",
+                    partitions=1,
+                    partition=0,
+                    after=None,
+                    sealed_ms=1,
+                    heads=chains,
+                    changed=chains,
+                )
+            )
+        )
         whole = decode(bytes(text))
         text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
         book = Book("n", 1, 0, KEYRING)
