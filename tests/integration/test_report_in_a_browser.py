@@ -24,6 +24,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 
+expect = playwright.expect
 HOSTILE = (
     "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
     "<a href='javascript:window.ran=3'>x</a>"
@@ -144,14 +145,14 @@ class TestReport:
         assert span.count() == 1
         span.locator("> summary").click(position={"x": 10, "y": 10})
         inside = span.locator("> .inside")
-        assert inside.locator("> .message").count() == 90
-        assert inside.locator("> .spanned").count() == 1
+        expect(inside.locator("> .message")).to_have_count(90)
+        expect(inside.locator("> .spanned")).to_have_count(1)
         inside.locator("> .spanned > summary").click(position={"x": 10, "y": 10})
-        assert inside.locator("> .spanned > .inside > .message").count() == 90
+        expect(inside.locator("> .spanned > .inside > .message")).to_have_count(90)
         opened.locator("#values details summary").click()
-        assert opened.locator("#values details pre").count() == 120
+        expect(opened.locator("#values details pre")).to_have_count(120)
         opened.locator("#seals summary").click()
-        assert opened.locator("#seals tbody tr").count() == 1
+        expect(opened.locator("#seals tbody tr")).to_have_count(1)
 
     def test_keys(self, opened: Any) -> None:
         """The slash goes to the search, j and k walk along the events, Enter opens, a message leads to its event."""
@@ -160,7 +161,7 @@ class TestReport:
         opened.keyboard.press("Escape")
         for key in ("j", "j", "k", "Enter"):
             opened.keyboard.press(key)
-        assert rows(opened).nth(0).locator("details[open]").count() == 1
+        expect(rows(opened).nth(0).locator("details[open]")).to_have_count(1)
         opened.locator("#talk > .message .who a").last.click()
         assert opened.evaluate("document.activeElement.querySelector('.v').textContent") == str(EVENTS)
 
