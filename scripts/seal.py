@@ -18,7 +18,7 @@ try:
     from auditing import showing
     from auditing.options import parser, replace, signer_of, text_of
 
-    from eventstore import ContextEngineError, InvalidInput, open_store
+    from eventstore import ContextEngineError, InvalidInput, SealsDoubtful, open_store
     from eventstore.proof.manifests import encode
     from eventstore.proof.signing import public_key, write_new_key
     from projections.sealing.sealer import Round, Sealer
@@ -87,6 +87,7 @@ async def _run(options: Namespace) -> int:
 async def _go_on(options: Namespace, sealer: Sealer) -> int:
     """Seal until a signal."""
     refused = False
+    doubtful: SealsDoubtful | None = None
 
     async def sealed(done: Round) -> None:
         nonlocal refused
@@ -99,12 +100,18 @@ async def _go_on(options: Namespace, sealer: Sealer) -> int:
         async with anyio.create_task_group() as tasks:
 
             async def work() -> None:
-                await worker.run()
+                nonlocal doubtful
+                try:
+                    await worker.run()
+                except SealsDoubtful as error:
+                    doubtful = error
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(work)
             async for _ in signals:
                 await worker.stop()
+    if doubtful is not None:
+        raise doubtful
     return 1 if refused else 0
 
 

@@ -6,7 +6,7 @@ Leaves and inner nodes are hashed under different prefixes, so that no inner nod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -14,30 +14,39 @@ def leaf_hash(leaf: bytes) -> bytes:
     return hashlib.sha256(b"\0" + leaf).digest()
 
 
-def root(leaves: Sequence[bytes]) -> bytes:
-    """Return the hash of the whole tree; that of no leaves is the hash of nothing."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    level = [leaf_hash(leaf) for leaf in leaves]
-    while len(level) > 1:
-        level = _above(level)
-    return level[0]
+class Tree:
+    """The tree over some leaves, with all of its hashes.
 
-
-def inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return what proves that a leaf is in the tree: the hashes beside its way to the root, from below.
-
-    Raises:
-        IndexError: There is no such leaf.
+    Attributes:
+        root: The hash of the whole tree; that of no leaves is the hash of nothing.
     """
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"there is no leaf {index} among {len(leaves)}")
-    level, path = [leaf_hash(leaf) for leaf in leaves], []
-    while len(level) > 1:
-        if (sibling := index ^ 1) < len(level):
-            path.append(level[sibling])
-        level, index = _above(level), index // 2
-    return path
+
+    def __init__(self, leaves: Iterable[bytes]) -> None:
+        """Hash everything."""
+        self._levels = [[leaf_hash(leaf) for leaf in leaves]]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_above(self._levels[-1]))
+        self.root = self._levels[-1][0] if self._levels[0] else hashlib.sha256(b"").digest()
+
+    def inclusion(self, index: int) -> list[bytes]:
+        """Return what proves that a leaf is in the tree: the hashes beside its way to the root, from below.
+
+        Raises:
+            IndexError: There is no such leaf.
+        """
+        if not 0 <= index < len(self._levels[0]):
+            raise IndexError(f"there is no leaf {index} among {len(self._levels[0])}")
+        path = []
+        for level in self._levels[:-1]:
+            if (sibling := index ^ 1) < len(level):
+                path.append(level[sibling])
+            index //= 2
+        return path
+
+
+def root(leaves: Iterable[bytes]) -> bytes:
+    """Return the hash of the whole tree."""
+    return Tree(leaves).root
 
 
 def root_of(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -165,11 +165,6 @@ def leaves(heads: Heads) -> list[bytes]:
     return [leaf(session_id, heads[session_id]) for session_id in sorted(heads, key=str.encode)]
 
 
-def place_of(session_id: str, heads: Heads) -> int:
-    """Return at which place among the leaves a session stands."""
-    return sorted(heads, key=str.encode).index(session_id)
-
-
 _decoder = msgspec.json.Decoder(Seal)
 
 

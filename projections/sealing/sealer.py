@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from eventstore.errors import SealsDoubtful
+from eventstore.errors import InvalidSessionId, SealsDoubtful, StoreRefused
 from eventstore.logs import get_logger
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.proof.manifests import Manifest, make_manifest
@@ -171,14 +171,16 @@ class Sealer:
             reason = f"The session was sealed at version {chain.version}, and its head says {head.version}"
             return _refused(session_id, head.version + 1, Kind.TRUNCATED, reason)
         digests: list[bytes] = []
-        async for page in self._raw.entries(session_id, after=chain.version, until=head.version):
-            for version, recorded_ms, entry in page:
-                if version != chain.version + 1 or recorded_ms < chain.recorded_ms or entry is None:
-                    return _refused(
-                        session_id, chain.version + 1, Kind.DISORDER, "What comes next in the log is not it"
-                    )
-                chain = link(chain, recorded_ms, entry)
-                digests.append(chain.digest)
+        try:
+            async for page in self._raw.entries(session_id, after=chain.version, until=head.version):
+                for version, recorded_ms, entry in page:
+                    if version != chain.version + 1 or recorded_ms < chain.recorded_ms or entry is None:
+                        reason = "What comes next in the log is not the next version"
+                        return _refused(session_id, chain.version + 1, Kind.DISORDER, reason)
+                    chain = link(chain, recorded_ms, entry)
+                    digests.append(chain.digest)
+        except (InvalidSessionId, StoreRefused) as error:
+            return _refused(session_id, chain.version + 1, Kind.UNREADABLE, f"The log cannot be read ({error})")
         if chain[:2] != head:
             return _refused(session_id, chain.version + 1, Kind.HEAD, "The log does not end where its head says")
         await self._seals.keep_links(session_id, sealed.version if sealed else 0, digests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventstore.errors import StoreRefused
+from eventstore.errors import InvalidSessionId, StoreRefused
 from eventstore.feed import FeedId
 from eventstore.ids import check_session_id
 from eventstore.partitions import partition_of
@@ -50,7 +50,7 @@ class Verifier:
         verdict = Verdict(self._store.namespace, manifests=len(self._manifests))
         wanted = None if session_ids is None else self._by_partition(session_ids)
         manifests = self._believed(verdict)
-        logs = self._by_partition(await self._raw.logs()) if wanted is None else {}
+        logs = self._by_partition(self._possible(await self._raw.logs(), verdict)) if wanted is None else {}
         unsealed: list[int] = []
         for partition in range(self._store.partitions) if wanted is None else sorted(wanted):
             book = await self._read_seals(partition, verdict)
@@ -100,7 +100,7 @@ class Verifier:
         marks = {name: [Mark(head, "a seal") for head in found] for name, found in book.marks.items()}
         for name, manifest in manifests:
             _add_marks(marks, book, name, manifest.seals[book.partition], verdict)
-        names = sorted(only if only is not None else {*heads, *logs, *marks, *told})
+        names = sorted(only if only is not None else self._possible({*heads, *logs, *marks, *told}, verdict))
         walks: list[tuple[Walk, Finding | None]] = []
         for start in range(0, len(names), SESSIONS_AT_ONCE):
             batch = names[start : start + SESSIONS_AT_ONCE]
@@ -142,6 +142,18 @@ class Verifier:
             f"The log ends with {last.version}-{last.recorded_ms}, and its head says {now.version}-{now.recorded_ms}."
         )
         return Finding(Kind.HEAD, text, session_id, min(now.version + 1, last.version), last.version)
+
+    def _possible(self, names: set[str], verdict: Verdict) -> set[str]:
+        """Leave out names that no session can have, and note each."""
+        possible = set()
+        for name in names:
+            try:
+                check_session_id(name)
+                possible.add(name)
+            except InvalidSessionId as error:
+                text = f"There is something of a session that no append can have made: {error}"
+                verdict.findings.append(Finding(Kind.UNREADABLE, text))
+        return possible
 
     async def _heads_of(self, session_ids: set[str]) -> dict[str, Head]:
         found = {name: await self._raw.head(name) for name in session_ids}

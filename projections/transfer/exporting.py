@@ -9,7 +9,7 @@ from eventstore.errors import CorruptLog, UnknownSession
 from eventstore.partitions import partition_of
 from eventstore.proof import merkle
 from eventstore.proof.chain import ChainHead, genesis, link
-from eventstore.proof.seals import Statement, decode, head_of, leaves, place_of
+from eventstore.proof.seals import Statement, decode, head_of, leaves
 from eventstore.raw import open_raw
 from eventstore.store import EventStore
 from projections.sealing.keeping import open_seals
@@ -102,12 +102,14 @@ class _Sealed:
             except ValueError:
                 break
             self._newest = (seal.statement, seal.signature)
+        self._tree = merkle.Tree(leaves(self._heads))
+        self._places = {name: place for place, name in enumerate(sorted(self._heads, key=str.encode))}
 
     def proof(self, session_id: str) -> records.Proof | None:
         """Return what the newest seal says of a session, None if it says nothing."""
         head = self._heads.get(session_id)
         if head is None or self._newest is None:
             return None
-        index = place_of(session_id, self._heads)
-        path = [each.hex() for each in merkle.inclusion(leaves(self._heads), index)]
+        index = self._places[session_id]
+        path = [each.hex() for each in self._tree.inclusion(index)]
         return records.Proof(*self._newest, head.version, head.recorded_ms, head.digest.hex(), index, path)

@@ -261,6 +261,14 @@ async def test_what_is_put_there_from_outside(redis_url: str, namespace: str) ->
         await attacker.client.delete(ghost)
         await attacker.client.set(ghost, "not a stream")
         assert bad(await verify(store)) == {("unreadable", "ghost", 1)}
+        done = await Sealer(store, SIGNER).seal()
+        assert {(finding.kind.value, finding.session_id) for finding in done.findings} == {("unreadable", "ghost")}
+        await attacker.client.delete(ghost)
+        await attacker.client.hdel(attacker.keys.heads(attacker.keys.partition(b"ghost")), "ghost")
+        impossible = b"x" * 600
+        await attacker.client.hset(attacker.heads, impossible, "1-1")
+        assert bad(await verify(store)) == {("unreadable", None, 0)}
+        assert [finding.kind.value for finding in (await Sealer(store, SIGNER).seal()).findings] == ["unreadable"]
 
 
 @pytest.mark.guarantee("A2")

@@ -142,6 +142,11 @@ async def test_sealing_for_good(audit: Audit) -> None:
         assert await sealer.ended() == 0
     code, told = await audit.verify("--manifest", str(manifest), "--require-sealed")
     assert (code, told["sealed_events"]) == (0, 4)
+    other = audit.directory / "other"
+    assert called("seal.py", "--new-key", str(other))[0] == 0
+    done = await asyncio.to_thread(script, "seal.py", *audit.where, "--key", str(other), "--every", "1000", "--json")
+    assert done.returncode == 2
+    assert "not trusted" in json.loads(done.stdout)["stopped"]
     await store.aclose()
 
 
@@ -192,4 +197,8 @@ async def test_the_report(audit: Audit) -> None:
     code, told = await audit.run("audit_report.py", "s", "-o", str(path), "--public-key", str(audit.public))
     assert (code, told["proved"]) == (1, False)
     assert "Unreadable" in path.read_text(encoding="utf-8")
+    async with Redis.from_url(audit.where[1]) as client:
+        await client.delete(log)
+    code, told = await audit.run("audit_report.py", "s", "-o", str(path), "--public-key", str(audit.public))
+    assert (code, told["events"], told["findings"][0]["kind"]) == (1, 0, "removed")
     await store.aclose()

@@ -76,8 +76,8 @@ class TestMerkle:
     def test_a_proof_leads_to_the_root_from_its_leaf_alone(self, leaves: list[bytes], data: st.DataObject) -> None:
         """A proof of inclusion holds for its own leaf, place and size, and for nothing else."""
         index = data.draw(st.integers(0, len(leaves) - 1))
-        path = merkle.inclusion(leaves, index)
-        root = merkle.root(leaves)
+        grown = merkle.Tree(leaves)
+        path, root = grown.inclusion(index), grown.root
         assert merkle.root_of(leaves[index], index, len(leaves), path) == root
         assert merkle.root_of(b"other", index, len(leaves), path) != root
         assert merkle.root_of(leaves[index], index, len(leaves), [*path, root]) is None
@@ -86,7 +86,7 @@ class TestMerkle:
             assert merkle.root_of(leaves[index], index, len(leaves), path[1:]) != root
             assert merkle.root_of(leaves[index], index ^ 1, len(leaves), path) != root
         with pytest.raises(IndexError):
-            merkle.inclusion(leaves, len(leaves))
+            grown.inclusion(len(leaves))
 
 
 class TestKeys:
