@@ -78,6 +78,8 @@ def _print(verdict: Verdict) -> None:
         }
     )
     print()
+    for note in verdict.notes:
+        print(f"Note: {showing.printable(note)}\n")
     if verdict.findings:
         showing.findings_table(verdict.findings)
         print(f"\nNOT AS IT WAS: {len(verdict.findings):,} findings.")

@@ -58,9 +58,10 @@
     const wrong = proof.findings.length, banner = make("div", `banner ${wrong ? "bad" : proof.doubts.length ? "warn" : "good"}`);
     banner.append(make("strong", "", wrong ? "Not as it was" : proof.doubts.length ? "Not proved" : "Proved: everything that was sealed is as it was"));
     if (proof.unsealed_events && !wrong) banner.append(make("span", "", `${number(proof.unsealed_events)} of ${number(proof.events)} events are not covered by a seal.`));
-    if (wrong || proof.doubts.length) {
+    if (wrong || proof.doubts.length || proof.notes.length) {
       const list = make("ul");
       for (const finding of proof.findings) list.append(make("li", "", finding.version ? `Version ${finding.version}: ${finding.message}` : finding.message));
+      for (const note of proof.notes) list.append(make("li", "", note));
       for (const doubt of proof.doubts) list.append(make("li", "", doubt));
       banner.append(list);
     }

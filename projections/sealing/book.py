@@ -16,7 +16,8 @@ class Book:
 
     Attributes:
         heads: Each session's chain at the newest seal.
-        marks: Each session's chains at all seals that told of it, oldest first.
+        marks: Each session's chains at all seals that told of it, oldest first; and when the partition had been sealed
+            before that, in Unix milliseconds: what a seal is the first to tell of should not be older.
         statement: The newest seal's statement, None before the first.
         signature: The newest seal's signature.
         hashes: Each seal's hash, by number.
@@ -28,7 +29,7 @@ class Book:
         self.partitions = partitions
         self.partition = partition
         self.heads: dict[str, ChainHead] = {}
-        self.marks: dict[str, list[ChainHead]] = {}
+        self.marks: dict[str, list[tuple[ChainHead, int]]] = {}
         self.statement: Statement | None = None
         self.signature = ""
         self.hashes: dict[int, str] = {}
@@ -64,11 +65,12 @@ class Book:
 
     def add(self, seal: Seal, changed: Mapping[str, ChainHead]) -> None:
         """Take a seal that is known to be true."""
+        before_ms = self.statement.sealed_ms if self.statement else 0
         self.statement, self.signature = seal.statement, seal.signature
         self.hashes[seal.statement.number] = seal.statement.hash
         self.heads.update(changed)
         for session_id, head in changed.items():
-            self.marks.setdefault(session_id, []).append(head)
+            self.marks.setdefault(session_id, []).append((head, before_ms))
 
     def _doubt(self, number: int, seal: Seal, changed: Mapping[str, ChainHead]) -> str | None:
         said = seal.statement

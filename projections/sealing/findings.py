@@ -66,6 +66,7 @@ class Verdict(msgspec.Struct):
         sealed_ms: When the newest of them was made, in Unix milliseconds; 0 if there is none.
         manifests: How many manifests the store was held against.
         findings: What is wrong.
+        notes: What is no contradiction, but worth to be known.
         doubts: Why the check, though it found nothing, does not prove that nothing was changed.
     """
 
@@ -77,6 +78,7 @@ class Verdict(msgspec.Struct):
     sealed_ms: int = 0
     manifests: int = 0
     findings: list[Finding] = []
+    notes: list[str] = []
     doubts: list[str] = []
 
     @property

@@ -97,7 +97,9 @@ class Verifier:
         place = await self._read_feed(book.partition, feed, (0, 0), verdict)
         told = {name: feed.end(name) for name in feed.sessions()}
         heads = await self._raw.heads(book.partition) if only is None else await self._heads_of(only)
-        marks = {name: [Mark(head, "a seal") for head in found] for name, found in book.marks.items()}
+        marks = {
+            name: [Mark(head, "a seal", before_ms) for head, before_ms in found] for name, found in book.marks.items()
+        }
         for name, manifest in manifests:
             _add_marks(marks, book, name, manifest.seals[book.partition], verdict)
         names = sorted(only if only is not None else self._possible({*heads, *logs, *marks, *told}, verdict))
@@ -200,5 +202,7 @@ def _note(walk: Walk, finding: Finding | None, verdict: Verdict) -> None:
     verdict.sessions += 1
     verdict.events += walk.events
     verdict.sealed_events += walk.sealed
+    if walk.note is not None:
+        verdict.notes.append(walk.note)
     if finding is not None:
         verdict.findings.append(finding)

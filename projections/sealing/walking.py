@@ -16,10 +16,11 @@ SLACK_MS = 2000
 
 
 class Mark(NamedTuple):
-    """Where a session's chain stood, and who says so."""
+    """Where a session's chain stood, who says so, and when the seal before that one was made (0 if it is not known)."""
 
     head: ChainHead
     source: str
+    before_ms: int = 0
 
 
 class Walk:
@@ -41,7 +42,8 @@ class Walk:
         self.last_version = 0
         self.last_ms = 0
         self.finding: Finding | None = None
-        self._marks = sorted(marks, key=lambda mark: mark.head.version)
+        self._marks = sorted(marks, key=lambda mark: (mark.head.version, -mark.before_ms))
+        self._late: list[int] = []
         self._passed = 0
         self._links = links
         self._sealed_ms = sealed_ms
@@ -73,6 +75,15 @@ class Walk:
             unsure = f"; of what is left, nothing proves the versions {first} to {end - 1}" if first < end else ""
             self._wrong(Kind.TRUNCATED, first, text + unsure, until=end)
 
+    @property
+    def note(self) -> str | None:
+        """What is no contradiction, but worth to be known."""
+        if not self._late:
+            return None
+        first, last = self._late
+        text = f"{self.session_id!r}, versions {first} to {last}, say that they are older than a seal"
+        return f"{text} that did not know them, and were sealed later: an import, or somebody put them there."
+
     def _step(self, found: RawEntry) -> None:
         expected = self._chain.version + 1
         if found.version > expected:
@@ -92,6 +103,9 @@ class Walk:
 
     def _compare(self) -> None:
         version = self._chain.version
+        before_ms = self._marks[self._passed].before_ms if self._passed < len(self._marks) else 0
+        if self._chain.recorded_ms < before_ms - SLACK_MS:
+            self._late = [self._late[0] if self._late else version, version]
         while self._passed < len(self._marks) and self._marks[self._passed].head.version == version:
             mark = self._marks[self._passed]
             if mark.head != self._chain:

@@ -9,7 +9,11 @@ import pytest
 from support.proofs import SIGNER, bad, seal, talk, verify
 
 from eventstore import EventStore, MessageAdded, SealsDoubtful
+from eventstore.codec import encode
+from eventstore.ids import new_event_id
+from eventstore.partitions import partition_of
 from eventstore.proof.signing import Signer
+from eventstore.raw import open_raw
 from projections import GROUP
 from projections.sealing.keeping import open_seals
 from projections.sealing.sealer import Round, Sealer
@@ -141,3 +145,26 @@ async def test_the_worker_seals_until_it_is_stopped(store: EventStore) -> None:
         await worker.stop()
     assert [done.events for done in rounds] == [1, 1]
     assert (await verify(store)).unsealed_events == 0
+
+
+@pytest.mark.guarantee("A3")
+async def test_what_was_put_there_with_an_old_time(store: EventStore) -> None:
+    """Events that are older than a seal that does not know them are a finding until they are sealed, then a note."""
+    await talk(store, "a", "one")
+    await seal(store)
+    other = next(f"s{n}" for n in range(1000) if store_partition(store, f"s{n}") == store_partition(store, "a"))
+    assert (
+        await open_raw(store).restore(other, None, [(1000, encode(new_event_id(), MessageAdded("user", "x"), None))])
+        is None
+    )
+    assert bad(await verify(store)) == {("backdated", other, 1)}
+    await seal(store)
+    verdict = await verify(store)
+    assert verdict.proved
+    (note,) = verdict.notes
+    assert f"'{other}', versions 1 to 1," in note
+
+
+def store_partition(store: EventStore, session_id: str) -> int:
+    """Return a session's partition."""
+    return partition_of(session_id.encode(), store.partitions)

@@ -11,14 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import InvalidInput
+from eventstore import InvalidInput, MessageAdded
+from eventstore.codec import encode as encode_event
 from eventstore.feed import Pointer
+from eventstore.ids import new_event_id
 from eventstore.proof import manifests, merkle
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.proof.seals import Heads, decode, encode, make_seal
 from eventstore.proof.signing import Keyring, Signer, public_key, write_new_key
+from eventstore.rawlog import RawEntry
 from projections.sealing.book import Book
 from projections.sealing.feeds import FeedCheck
+from projections.sealing.findings import Kind
+from projections.sealing.walking import Mark, Walk
 
 SIGNER = Signer.new()
 KEYRING = Keyring([SIGNER.public])
@@ -197,3 +202,52 @@ class TestFeed:
         check.take([Pointer("s", *pointer) for pointer in pointers], trimmed=trimmed)
         finding = check.finding("s", last)
         assert (finding.version if finding else None) == bad
+
+
+GOOD = encode_event(new_event_id(), MessageAdded("user", "x"), None)
+
+
+class TestWalk:
+    @pytest.mark.guarantee("A1")
+    @pytest.mark.parametrize(
+        ("log", "kind", "version"),
+        [
+            ([(1, 5, GOOD), (3, 5, GOOD)], "missing", 2),
+            ([(2, 5, GOOD)], "missing", 1),
+            ([(1, 5, GOOD), (1, 6, GOOD), (2, 6, GOOD)], "disorder", 1),
+            ([(1, 5, GOOD), (2, 4, GOOD)], "disorder", 2),
+            ([(1, 5, GOOD), (2, 5, None)], "unreadable", 2),
+            ([(1, 5, GOOD), (2, 5, b"{}")], "unreadable", 2),
+            ([(1, 5, GOOD), (2, 5, GOOD[:-1])], "unreadable", 2),
+            ([], "removed", 1),
+            ([(1, 5, GOOD)], "truncated", 1),
+        ],
+    )
+    def test_what_is_wrong_in_a_log(self, log: list[tuple[int, int, bytes | None]], kind: str, version: int) -> None:
+        """A gap, a version twice, a time that goes back, and what is no event are named at the first version."""
+        head = chained("s", [(5, GOOD), (5, GOOD), (5, GOOD)])
+        walk = Walk("s", [Mark(head, "a seal")], b"", 0)
+        walk.take([RawEntry(*entry) for entry in log])
+        walk.end()
+        assert walk.finding is not None
+        assert (walk.finding.kind.value, walk.finding.version) == (kind, version)
+
+    @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+    def test_the_first_version_that_differs_is_named(self, first: int, second: int, bad: int) -> None:
+        """With the digests of what was sealed it is named exactly, without them as a range that holds it."""
+        true, chain, digests, chains = [], genesis(b"s"), b"", {}
+        for version in range(1, 7):
+            true.append(RawEntry(version, version, GOOD))
+            chain = link(chain, version, GOOD)
+            digests += chain.digest
+            chains[version] = chain
+        marks = [Mark(chains[version], "a seal") for version in {first, second, 6}]
+        true[bad - 1] = RawEntry(bad, bad, GOOD.replace(b"user", b"tool"))
+        for links in (digests, b""):
+            walk = Walk("s", marks, links, 0)
+            walk.take(true)
+            walk.end()
+            assert walk.finding is not None
+            assert walk.finding.kind is Kind.CHANGED
+            assert walk.finding.version <= bad <= walk.finding.until
+            assert not links or walk.finding.version == walk.finding.until == bad
