@@ -15,6 +15,7 @@ ContextEngineError
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
 ├── FoldFailed                   a projection cannot digest an event
+├── SealsDoubtful                the seals beside the log cannot be believed; nothing was sealed
 ├── CompactionFailed             a history could not be compacted; it is as it was
 └── NotInitialized               the engine or store is not open
 """
@@ -164,6 +165,10 @@ class FoldFailed(ContextEngineError):
         super().__init__(f"The views of session {session_id!r} cannot take the event at version {version}: {reason}.")
         self.session_id = session_id
         self.version = version
+
+
+class SealsDoubtful(ContextEngineError):
+    """The seals beside the log cannot be believed, or there are none, so nothing was built upon them."""
 
 
 class CompactionFailed(ContextEngineError):

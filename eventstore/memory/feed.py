@@ -134,6 +134,11 @@ class MemoryFeed:
             pointers += [pointer for _, pointer in partition.after(place)]
         return pointers
 
+    def held(self, partition: int, after: int) -> tuple[list[Pointer], int, bool]:
+        """Return a feed's pointers after a place, its end, and whether it has been trimmed."""
+        feed = self._partitions[partition]
+        return [pointer for _, pointer in feed.after(after)], feed.end, feed.trimmed > 0
+
 
 class MemoryConsumer:
     """An `eventstore.feed.Consumer` in memory."""

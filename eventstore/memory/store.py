@@ -150,6 +150,28 @@ class MemoryStore:
         last = min(len(self._logs.get(session_id, ())), after + limit)
         return [self._recorded(session_id, version) for version in range(after + 1, last + 1)]
 
+    def names(self) -> list[str]:
+        """Return all sessions."""
+        return list(self._logs)
+
+    def stored(self, session_id: str) -> Sequence[tuple[int, bytes]]:
+        """Return a session's entries as they are stored: when each was recorded (Unix milliseconds), and its bytes."""
+        return self._logs.get(session_id, ())
+
+    def put_back(
+        self, session_id: str, version: int, recorded_ms: int | None, entries: Sequence[tuple[int, bytes]]
+    ) -> bool:
+        """Add entries with their own times, if the session stands at this version and time. Return whether it did."""
+        with self._lock:
+            log = self._logs.get(session_id, [])
+            if len(log) != version or (log and log[-1][0] != recorded_ms):
+                return False
+            self._logs[session_id] = [*log, *entries]
+            pointer = Pointer(session_id, version + len(entries), len(entries))
+            self.feed.add(partition_of(session_id.encode(), self.partitions), pointer)
+        self._bell.ring()
+        return True
+
     async def aclose(self) -> None:
         """Refuse further use. The events are gone with the last reference to the store."""
         self._closed = True

@@ -1,0 +1,76 @@
+"""What the scripts of an audit print: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from projections.sealing.findings import Finding, Verdict
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError:  # without rich there are plain lines
+    Console = None  # type: ignore[assignment, misc]
+
+
+def as_json(told: Mapping[str, Any]) -> str:
+    """Return an object for machines."""
+    return json.dumps(told)
+
+
+def findings(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return findings for machines."""
+    return [msgspec.to_builtins(finding) for finding in found]
+
+
+def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict for machines."""
+    return {
+        "proved": verdict.proved,
+        **msgspec.to_builtins(verdict),
+        "unsealed_events": verdict.unsealed_events,
+    }
+
+
+def facts(told: Mapping[str, object]) -> None:
+    """Print names and values, one below the other."""
+    width = max(map(len, told))
+    for name, value in told.items():
+        print(f"  {name:{width}}  {printable(str(value))}")
+
+
+def findings_table(found: Sequence[Finding]) -> None:
+    """Print what is wrong."""
+    rows = [(finding.kind.value, finding.session_id or "", place(finding), finding.message) for finding in found]
+    if Console is None:
+        for row in rows:
+            print("  " + "  ".join(map(printable, row)))
+        return
+    table = Table("what", "session", "version", "", box=None, header_style="bold", padding=(0, 2))
+    for kind, *rest in rows:
+        table.add_row(Text(kind, style="bold red"), *(Text(printable(cell), overflow="fold") for cell in rest))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def place(finding: Finding) -> str:
+    """Return at which version something is wrong."""
+    if not finding.version:
+        return ""
+    return f"{finding.version}" if finding.until <= finding.version else f"{finding.version}..{finding.until}"
+
+
+def time(ms: int) -> str:
+    """Return a time for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds") if ms else "never"
+
+
+def printable(text: str) -> str:
+    """Return a text that plays no tricks on a terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
