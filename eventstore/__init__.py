@@ -17,6 +17,7 @@ from eventstore.errors import (
     StoreUnavailable,
     UnknownSession,
     UnknownStoreUrl,
+    ViewsNotBuilt,
     WrongExpectedVersion,
 )
 from eventstore.events import (
@@ -75,6 +76,7 @@ __all__ = [
     "UnknownEvent",
     "UnknownSession",
     "UnknownStoreUrl",
+    "ViewsNotBuilt",
     "WrongExpectedVersion",
     "open_store",
 ]

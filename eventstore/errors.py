@@ -15,6 +15,7 @@ ContextEngineError
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
 ├── FoldFailed                   a projection cannot digest an event
+├── ViewsNotBuilt                no views have been made by this version's folds
 ├── CompactionFailed             a history could not be compacted; it is as it was
 └── NotInitialized               the engine or store is not open
 """
@@ -164,6 +165,10 @@ class FoldFailed(ContextEngineError):
         super().__init__(f"The views of session {session_id!r} cannot take the event at version {version}: {reason}.")
         self.session_id = session_id
         self.version = version
+
+
+class ViewsNotBuilt(ContextEngineError):
+    """The views of the namespace were made by other folds than this version's. The message says how to build them."""
 
 
 class CompactionFailed(ContextEngineError):

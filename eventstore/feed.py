@@ -113,6 +113,14 @@ class Feed(Protocol):
         """Drop the entries that every group has acknowledged. A feed without groups is kept whole."""
         ...
 
+    async def trimmed(self) -> Position:
+        """Return for each partition the last entry that was dropped; (0, 0) where none was."""
+        ...
+
+    async def disband(self, group: str) -> None:
+        """Forget a group and how far it has come, so that nothing is kept for it any more."""
+        ...
+
 
 def check_not_trimmed(trimmed: FeedId, place: FeedId) -> None:
     """Refuse a place in a feed after which entries have been dropped.

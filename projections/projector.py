@@ -13,11 +13,12 @@ from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
-from projections.views import Parked, Snapshot, ViewsChange, ViewStore, fold
+from projections.views import GROUP, Parked, Snapshot, ViewsChange, ViewStore, fold
+
+__all__ = ["GROUP", "Projector"]
 
 log = get_logger("projector")
 
-GROUP = "projection"
 CHUNK = 1000
 """The most events that one commit takes in."""
 SESSIONS_AT_ONCE = 256
@@ -33,17 +34,18 @@ class Projector:
 
     async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
         """Bring the views of sessions to the end of their logs. Return what could not be folded."""
+        views = await self.views.pinned()
         failures: list[FoldFailed | CorruptLog] = []
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
             changes = []
-            for change in await asyncio.gather(*map(self._change, await self.views.read_sessions(batch))):
+            for change in await asyncio.gather(*map(self._change, await views.read_sessions(batch))):
                 if isinstance(change, ViewsChange):
                     changes.append(change)
                 elif change is not None:
                     failures.append(change)
-            committed = await self.views.commit(changes)
+            committed = await views.commit(changes)
             waiting += [
                 change.session_id
                 for change, written in zip(changes, committed, strict=True)
@@ -65,10 +67,11 @@ class Projector:
 
     async def project_or_park(self, session_ids: Iterable[str]) -> None:
         """Project sessions, leaving out the parked ones and parking those that cannot be folded."""
+        pinned = Projector(self.store, await self.views.pinned())
         wanted = list(session_ids)
-        parked = await self.views.parked_among(wanted)
-        for failure in await self.project(session_id for session_id in wanted if session_id not in parked):
-            await self.park(failure.session_id, failure.version, str(failure), failure)
+        parked = await pinned.views.parked_among(wanted)
+        for failure in await pinned.project(session_id for session_id in wanted if session_id not in parked):
+            await pinned.park(failure.session_id, failure.version, str(failure), failure)
 
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""

@@ -22,6 +22,8 @@ LONGEST_WAIT = 1.0
 CLAIM_AFTER = 30.0
 """Seconds after which a worker that has not acknowledged its entries is taken for dead. A batch takes under one."""
 TRIM_EVERY = 10.0
+LOOK_EVERY = 1.0
+"""Seconds after which a worker looks whether it is in the right group still."""
 PAUSE = 0.5
 
 
@@ -57,6 +59,14 @@ class FeedWorker(abc.ABC):
     async def work_again(self, consumer: Consumer, claimed: Sequence[Delivery]) -> None:
         """Work on what another worker left; acknowledge it."""
 
+    async def group(self) -> str:
+        """Return the group to which this worker is to belong now."""
+        return self._group
+
+    async def tidy(self) -> None:
+        """Let go of what no group needs any more."""
+        await self._store.feed.trim()
+
     async def run(self) -> None:
         """Work until `stop` is called, then finish what is in hand and leave.
 
@@ -81,25 +91,31 @@ class FeedWorker(abc.ABC):
         await self._stopping.wait()
 
     async def _follow(self) -> None:
-        consumer = self._consumer = await self._store.feed.join(self._group, self.name)
-        log.info("Worker started.", action="worker_started", worker=self.name, group=self._group)
+        group = await self.group()
+        consumer = self._consumer = await self._store.feed.join(group, self.name)
+        log.info("Worker started.", action="worker_started", worker=self.name, group=group)
         loop = asyncio.get_running_loop()
         claim_at = trim_at = loop.time()
+        look_at = loop.time() + LOOK_EVERY
         try:
             while not self._stopping.is_set():
                 await consumer.beat()
+                if loop.time() >= look_at:
+                    if await self.group() != group:
+                        break
+                    look_at = loop.time() + LOOK_EVERY
                 if loop.time() >= claim_at:
                     await self.take_over(consumer)
                     claim_at = loop.time() + self._claim_after / 3
                 if loop.time() >= trim_at:
-                    await self._store.feed.trim()
+                    await self.tidy()
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
             await consumer.leave()
         finally:
             self._consumer = None
             consumer.abandon()
-        log.info("Worker stopped.", action="worker_stopped", worker=self.name, group=self._group)
+        log.info("Worker stopped.", action="worker_stopped", worker=self.name, group=group)
 
     async def take_over(self, consumer: Consumer) -> None:
         """Do the work that a dead worker left."""

@@ -113,6 +113,15 @@ class MemoryFeed:
             del partition.entries[: done - partition.trimmed]
             partition.trimmed = max(partition.trimmed, done)
 
+    async def trimmed(self) -> Position:
+        """Return for each partition the last entry that was dropped."""
+        return tuple((0, partition.trimmed) for partition in self._partitions)
+
+    async def disband(self, group: str) -> None:
+        """Forget a group."""
+        for partition in self._partitions:
+            partition.groups.pop(group, None)
+
     def ends(self) -> Position:
         """Return the last entry of each feed."""
         return tuple((0, partition.end) for partition in self._partitions)
