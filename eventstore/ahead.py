@@ -6,11 +6,15 @@ Measured: a window of small pages reads about twice as fast as one page after th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from eventstore.events import RecordedEvent
 from eventstore.store import PAGE, EventStore, Reading
+
+T = TypeVar("T")
 
 WINDOW = 8
 """Pages that are under way at once."""
@@ -38,19 +42,29 @@ async def pages_ahead(
         return
     head = await store.version(session_id)
     last = head if until is None else min(head, until)
-    starts = iter(range(after + PAGE, last, PAGE))
-    window: deque[asyncio.Task[list[RecordedEvent]]] = deque()
+    reads = (
+        _whole(store.read(session_id, after=start, until=min(start + PAGE, last)))
+        for start in range(after + PAGE, last, PAGE)
+    )
+    async with contextlib.aclosing(side_by_side(reads, WINDOW)) as pages:
+        async for page in pages:
+            yield page
+
+
+async def side_by_side(jobs: Iterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
+    """Give the results of jobs in their order, so many under way at once. Raise what the first to fail does."""
+    window: deque[asyncio.Task[T]] = deque()
+    waiting = iter(jobs)
     try:
         while True:
-            while len(window) < WINDOW and (start := next(starts, None)) is not None:
-                page = store.read(session_id, after=start, until=min(start + PAGE, last))
-                window.append(asyncio.create_task(_whole(page)))
+            while len(window) < at_once and (job := next(waiting, None)) is not None:
+                window.append(asyncio.create_task(job))
             if not window:
                 return
             yield await window.popleft()
     finally:
-        for page_task in window:
-            page_task.cancel()
+        for task in window:
+            task.cancel()
 
 
 async def _whole(page: Reading) -> list[RecordedEvent]:

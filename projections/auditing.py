@@ -15,6 +15,7 @@ import msgspec
 from eventstore.ahead import pages_ahead
 from eventstore.errors import CorruptLog, FoldFailed
 from eventstore.store import EventStore
+from projections.checkpoints import Writes
 from projections.following import Following
 from projections.past import Past
 from projections.session import ACTIVE, SessionState
@@ -202,9 +203,11 @@ def _sides_of_checkpoints(claim: Claim, folded: Past) -> tuple[str, Any, Any]:
     if claim.part == "checkpoints":
         return "checkpoints", claim.stored, list(reversed(folded.checkpoints.values()))
     written = [writes for (owner, _), writes in folded.writes.items() if owner == claim.key]
-    return f"writes[{claim.key!r}]", *(
-        sorted(each, key=lambda writes: writes["version"]) for each in (claim.stored, written)
-    )
+    return f"writes[{claim.key!r}]", _by_version(claim.stored), _by_version(written)
+
+
+def _by_version(writes: Sequence[Writes]) -> list[Writes]:
+    return sorted(writes, key=lambda each: each["version"])
 
 
 def _differences(session_id: str | None, version: int, path: str, stored: Any, folded: Any) -> Iterable[Drift]:

@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.errors import ContextEngineError
+from eventstore.errors import ContextEngineError, ViewsNotBuilt
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
 from projections.following import ALIVE, Following
@@ -62,7 +62,7 @@ class StillServed(ContextEngineError):
 
 
 async def rebuild(
-    store: EventStore, views: ViewStore, *, anew: bool = False, rest: float = 0.0
+    store: EventStore, views: ViewStore, *, anew: bool = False, accept_parked: bool = False, rest: float = 0.0
 ) -> AsyncGenerator[Building, None]:
     """Build all views anew, switch to them, and tell of it step by step. The old ones stay; see `drop_old`.
 
@@ -70,6 +70,7 @@ async def rebuild(
         store: The log.
         views: The views that live. After the last step they are the new ones.
         anew: Whether to begin at the beginning where an earlier rebuild was interrupted.
+        accept_parked: Whether to switch although sessions cannot be folded that could be before. They are parked.
         rest: Seconds to pause for each second of work, for the sake of those who use the server meanwhile.
 
     Yields:
@@ -101,14 +102,22 @@ async def rebuild(
             await asyncio.sleep(rest * (loop.time() - began))
         yield msgspec.structs.replace(said, phase="following")
         await Following(store, built).help()
-        known = {parked.session_id for parked in await views.parked()}
+        known = await _parked(views)
         unfoldable = tuple(parked for parked in await built.parked() if parked.session_id not in known)
-        switched = not unfoldable and await views.switch(built)
+        switched = (accept_parked or not unfoldable) and await views.switch(built)
         log.info("Views rebuilt.", action="views_rebuilt", group=built.group, switched=switched)
         yield msgspec.structs.replace(said, phase="switched" if switched else "refused", unfoldable=unfoldable)
         await consumer.leave()
     finally:
         consumer.abandon()
+
+
+async def _parked(views: ViewStore) -> set[str]:
+    """Return the sessions that are parked in the views that live; none if these folds have made none yet."""
+    try:
+        return {parked.session_id for parked in await views.parked()}
+    except ViewsNotBuilt:
+        return set()
 
 
 async def drop_old(store: EventStore, views: ViewStore) -> int:
