@@ -210,4 +210,7 @@ class TestFork:
             for one, other in zip(originals, copied, strict=True):
                 assert other.meta == {**one.meta, ORIGIN: {"session_id": "s", "version": 10}}
                 assert other.occurred_at == one.recorded_at
-                assert (other.type, getattr(other.data, "content", None)) == (one.type, getattr(one.data, "content", None))
+                assert (other.type, getattr(other.data, "content", None)) == (
+                    one.type,
+                    getattr(one.data, "content", None),
+                )
