@@ -33,6 +33,7 @@ from eventstore.errors import (  # noqa: E402
     StoreUnavailable,
     UnknownSession,
     UnknownStoreUrl,
+    ViewsNotBuilt,
     WrongExpectedVersion,
 )
 from workers.compaction import CompressionConfig, register_strategy  # noqa: E402
@@ -60,6 +61,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownSession",
     "UnknownStoreUrl",
+    "ViewsNotBuilt",
     "WrongExpectedVersion",
     "get_redis_client",
     "register_strategy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from contextengine.arguments import limit_of
@@ -46,8 +47,24 @@ class Contexts(Open):
         await self._here().append(session_id, ContextSet(key, plain(value, "The value")))
         return True
 
-    async def get_context(self, session_id: str, key: str = LEFT_OUT) -> Any:
-        """Return a context value, None if there is none: ``get_context(session_id, key)``, or ``get_context(key)``."""
+    async def get_context(
+        self, session_id: str, key: str = LEFT_OUT, *, at_version: int | None = None, at: datetime | None = None
+    ) -> Any:
+        """Return a context value, None if there is none: ``get_context(session_id, key)``, or ``get_context(key)``.
+
+        Args:
+            session_id: The session.
+            key: The key.
+            at_version: The value that it had at this version of the log (0: before its first event) ...
+            at: ... or at this time, by the server's clock; naive means UTC, a time to come means now.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted, or the log has not come to that version yet.
+        """
+        if at_version is not None or at is not None:
+            session_id, key = _scoped(session_id, key)
+            check_name(key, "context key")
+            return (await self._past(session_id, at_version, at)).context.get(key)
         value, _ = await self._context(session_id, key)
         return None if value is MISSING else value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -12,7 +13,7 @@ from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
 from eventstore import HistoryCleared, InvalidInput, MessageAdded
-from projections.history import message_of
+from projections.history import History, message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
 NEWEST = 50
@@ -77,7 +78,13 @@ class Conversations(Open):
         return True
 
     async def get_conversation_history(
-        self, session_id: str, limit: int | UnsetType | None = UNSET, *, include_compacted: bool = False
+        self,
+        session_id: str,
+        limit: int | UnsetType | None = UNSET,
+        *,
+        include_compacted: bool = False,
+        at_version: int | None = None,
+        at: datetime | None = None,
     ) -> list[Message]:
         """Return the newest messages of the current history, oldest first. An unknown session has none.
 
@@ -87,15 +94,23 @@ class Conversations(Open):
             session_id: The session.
             limit: At most so many, a summary included; 0 or None for all. By default 50, or all originals.
             include_compacted: Return the originals instead, as if nothing had ever been compacted.
+            at_version: The history as it was at this version of the session's log (0: before its first event) ...
+            at: ... or at this time, by the server's clock; naive means UTC, a time to come means now.
 
         Raises:
-            InvalidInput: An argument cannot be accepted.
+            InvalidInput: An argument cannot be accepted, or the session has not come to that version yet.
             StoreUnavailable: The server does not answer. (An empty list always means an empty history.)
         """
-        if include_compacted:
-            return await self._originals(session_id, None if limit is UNSET else limit_of(limit))
-        newest = limit_of(NEWEST if limit is UNSET else limit)
-        messages = await self._here().queries.history(session_id, newest)
+        usual = None if include_compacted else NEWEST
+        last = limit_of(usual if limit is UNSET else limit)
+        if at_version is not None or at is not None:
+            then = await self._past(session_id, at_version, at, originals=include_compacted)
+            history = then.history if then.originals is None else History(then.originals)
+            messages = history.newest(last)
+        elif include_compacted:
+            return await self._originals(session_id, last)
+        else:
+            messages = await self._here().queries.history(session_id, last)
         return [Message(message) for message in messages]
 
     async def format_conversation_history(

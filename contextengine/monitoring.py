@@ -7,7 +7,6 @@ from typing import Any
 from contextengine.runtime import Open
 from eventstore import ContextEngineError
 from eventstore.memory.store import MemoryStore
-from projections import GROUP
 
 DEAD_AFTER = 5.0
 """Seconds without a sign of life after which a worker counts as dead. It gives one every second."""
@@ -36,8 +35,10 @@ class Monitoring(Open):
             "parked_sessions": None,
         }
         try:
-            health["workers"] = await runtime.store.feed.heartbeats(GROUP)
-            health["lag"] = sum(partition.waiting for partition in await runtime.store.feed.progress(GROUP))
+            health["workers"] = await runtime.store.feed.heartbeats(runtime.views.group)
+            health["lag"] = sum(
+                partition.waiting for partition in await runtime.store.feed.progress(runtime.views.group)
+            )
             health["parked_sessions"] = [parked.session_id for parked in await runtime.views.parked()]
             health["redis_connected"] = not in_memory
         except ContextEngineError as error:

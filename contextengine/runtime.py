@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from contextengine.background import Background, Working
@@ -23,6 +24,7 @@ from eventstore import (
 )
 from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
+from projections.past import Past, past
 from projections.session import GLOBAL, begins_a_session
 from workers import CompactionWorker, Compactor, ProjectionWorker
 from workers.compaction import CompactionDefaults
@@ -161,3 +163,9 @@ class Open:
             raise NotInitialized("The engine is not open: await engine.initialize() first, or use 'async with'.")
         self._runtime.keep_working()
         return self._runtime
+
+    async def _past(
+        self, session_id: str, at_version: int | None, at: datetime | None, *, originals: bool = False
+    ) -> Past:
+        """Return a session as it was at a version or at a time. Raises as `projections.past.past` does."""
+        return await past(self._here().store, session_id, at_version=at_version, at=at, originals=originals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from contextengine.arguments import count_of, dict_of, limit_of, seconds_of, text_of
@@ -27,6 +27,7 @@ from eventstore import (
     WrongExpectedVersion,
 )
 from eventstore.ids import check_name
+from projections import SessionAt
 from projections.session import ACTIVE, COUNTERS
 
 FIXED = frozenset({"session_id", "created_at", "last_activity", "message_count", "version"})
@@ -68,9 +69,24 @@ class Sessions(Open):
                 raise
             raise AppendOutcomeUnknown(session_id, event_ids, f"it was created, then {error}") from error
 
-    async def get_session(self, session_id: str) -> Session | None:
-        """Return a session, None if it does not exist."""
-        session = await self._here().queries.session(session_id)
+    async def get_session(
+        self, session_id: str, *, at_version: int | None = None, at: datetime | None = None
+    ) -> Session | None:
+        """Return a session, None if it does not exist.
+
+        Args:
+            session_id: The session.
+            at_version: As it was at this version of its log (0: before its first event) ...
+            at: ... or at this time, by the server's clock; naive means UTC, a time to come means now.
+
+        Raises:
+            InvalidInput: Both were given, or the session has not come to that version yet.
+        """
+        if at_version is None and at is None:
+            session = await self._here().queries.session(session_id)
+        else:
+            then = await self._past(session_id, at_version, at)
+            session = SessionAt(session_id, then.version, then.state)
         return Session.of(session) if session and session.state.created_ms else None
 
     async def update_session(

@@ -18,6 +18,7 @@ from eventstore.errors import (
     StoreUnavailable,
     UnknownSession,
     UnknownStoreUrl,
+    ViewsNotBuilt,
     WrongExpectedVersion,
 )
 from eventstore.events import (
@@ -77,6 +78,7 @@ __all__ = [
     "UnknownEvent",
     "UnknownSession",
     "UnknownStoreUrl",
+    "ViewsNotBuilt",
     "WrongExpectedVersion",
     "open_store",
 ]

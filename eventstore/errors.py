@@ -16,6 +16,7 @@ ContextEngineError
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
 ├── FoldFailed                   a projection cannot digest an event
 ├── SealsDoubtful                the seals beside the log cannot be believed; nothing was sealed
+├── ViewsNotBuilt                no views have been made by this version's folds
 ├── CompactionFailed             a history could not be compacted; it is as it was
 └── NotInitialized               the engine or store is not open
 """
@@ -169,6 +170,10 @@ class FoldFailed(ContextEngineError):
 
 class SealsDoubtful(ContextEngineError):
     """The seals beside the log cannot be believed, or there are none, so nothing was built upon them."""
+
+
+class ViewsNotBuilt(ContextEngineError):
+    """The views of the namespace were made by other folds than this version's. The message says how to build them."""
 
 
 class CompactionFailed(ContextEngineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -111,13 +111,16 @@ class Feed(Protocol):
         """Return for each consumer of a group how many seconds ago it last said that it is alive."""
         ...
 
-    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
-        """Drop the entries that every group has acknowledged. A feed without groups is kept whole.
+    async def trim(self) -> None:
+        """Drop the entries that every group has acknowledged. A feed without groups is kept whole."""
+        ...
 
-        Args:
-            lapsing: Groups that are forgotten once none of their consumers gives a sign of life any more, so that a
-                group that nobody needs does not keep the feed for ever. One who joins it later has a new group.
-        """
+    async def trimmed(self) -> Position:
+        """Return for each partition the last entry that was dropped; (0, 0) where none was."""
+        ...
+
+    async def disband(self, group: str) -> None:
+        """Forget a group and how far it has come, so that nothing is kept for it any more."""
         ...
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from eventstore.errors import ContextEngineError, InvalidInput
 from eventstore.events import Event, RecordedEvent
-from eventstore.feed import Feed, Position
+from eventstore.feed import Feed, Pointer, Position
 
 DEFAULT_NAMESPACE = "contextengine"
 DEFAULT_PARTITIONS = 16
@@ -161,6 +161,10 @@ class EventStore(Protocol):
             InvalidInput: The position is of another store, or the feeds have been trimmed past it.
             StoreUnavailable: The server cannot be reached.
         """
+        ...
+
+    def heads(self) -> AsyncIterator[Pointer]:
+        """Give every session once, pointing at the whole of its log. One that begins meanwhile may be left out."""
         ...
 
     async def position(self) -> Position:

@@ -98,7 +98,7 @@ def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChang
             case HistoryCompacted() as compacted:
                 change, added = _with(change, added), []
                 if takes_effect(compacted, change.rewritten, change.messages):
-                    change = _compacted(change, Compaction(event.version, event.recorded_ms, compacted))
+                    change = _compacted(change, Compaction(event.version, _ms_of(event), compacted))
     return _with(change, added)
 
 
@@ -190,6 +190,10 @@ def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
     if data.tool_call_id is not None:
         message["tool_call_id"] = data.tool_call_id
     return message
+
+
+def _ms_of(event: RecordedEvent) -> int:
+    return event.recorded_ms if event.occurred_at is None else int(event.occurred_at.timestamp() * 1000)
 
 
 def time_of(event: RecordedEvent) -> str:

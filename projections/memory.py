@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -16,7 +17,7 @@ from eventstore.memory.store import MemoryStore
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Versioned
 from projections.session import ACTIVE, SessionState
-from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -43,12 +44,13 @@ class MemoryViews:
 
     def __init__(self, store: MemoryStore) -> None:
         """Begin empty."""
+        self.group = GROUP
         self._store = store
+        self._build = 1
         self._sessions: dict[str, _SessionViews] = {}
         self._parked: dict[str, Parked] = {}
         self._attempts: Counter[str] = Counter()
         self._leases: dict[str, tuple[str, float]] = {}
-        self._events = 0
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
         """Return the session views."""
@@ -110,7 +112,7 @@ class MemoryViews:
             messages=sum(state.message_count for state in states),
             context_operations=sum(state.context_operations for state in states),
             checkpoints=sum(state.checkpoint_count for state in states),
-            events=self._events,
+            events=sum(views.version for views in self._sessions.values()),
             configured=sum(state.configured for state in states),
         )
 
@@ -156,6 +158,41 @@ class MemoryViews:
         if self._leases.get(session_id, ("", 0.0))[0] == holder:
             del self._leases[session_id]
 
+    async def refresh(self) -> None:
+        """Do nothing: `switch` is all that changes the generation, and it does so here."""
+
+    async def pinned(self) -> Self:
+        """Return the views of the present generation, whatever becomes live."""
+        return copy.copy(self)
+
+    async def begin(self, *, anew: bool = False) -> Self:  # noqa: ARG002 - here it always is
+        """Return the views of the next generation."""
+        build = self._build + 1
+        views = type(self)(self._store)
+        views._build, views.group, views._leases = build, f"{GROUP}@1.{build}", self._leases  # noqa: SLF001
+        return views
+
+    async def switch(self, built: Self) -> bool:
+        """Make a generation the live one, and let the old one go."""
+        if built._build <= self._build:
+            return False
+        vars(self).update(vars(built))
+        return True
+
+    def retired(self) -> list[str]:
+        """Return the groups of the generations before."""
+        return [GROUP, *(f"{GROUP}@1.{build}" for build in range(2, self._build))][: self._build - 1]
+
+    async def old_groups(self) -> list[str]:
+        """Return the same."""
+        return self.retired()
+
+    async def drop_old(self) -> int:
+        """Forget the old groups: the old views have gone."""
+        for group in self.retired():
+            await self._store.feed.disband(group)
+        return 0
+
     def _views(self, session_id: str) -> _SessionViews:
         check_session_id(session_id)
         return self._sessions.get(session_id) or _SessionViews()
@@ -186,5 +223,4 @@ class MemoryViews:
         for key in change.context.deleted:
             views.context.pop(key, None)
         self._sessions[change.session_id] = views
-        self._events += change.version - change.base
         return True

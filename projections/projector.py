@@ -13,11 +13,12 @@ from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
-from projections.views import Parked, Snapshot, ViewsChange, ViewStore, fold
+from projections.views import GROUP, Parked, Snapshot, ViewsChange, ViewStore, fold
+
+__all__ = ["GROUP", "Projector"]
 
 log = get_logger("projector")
 
-GROUP = "projection"
 CHUNK = 1000
 """The most events that one commit takes in."""
 SESSIONS_AT_ONCE = 256
@@ -33,12 +34,13 @@ class Projector:
 
     async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
         """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
+        views = await self.views.pinned()
         failures: list[FoldFailed | CorruptLog] = []
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
             changes = []
-            parked, snapshots = await asyncio.gather(self.views.parked_among(batch), self.views.read_sessions(batch))
+            parked, snapshots = await asyncio.gather(views.parked_among(batch), views.read_sessions(batch))
             todo = [snapshot for snapshot in snapshots if snapshot.session_id not in parked]
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
             found = [await self._change(snapshot) for snapshot in todo if snapshot.complete]
@@ -48,7 +50,7 @@ class Projector:
                     changes.append(change)
                 elif change is not None:
                     failures.append(change)
-            committed = await self.views.commit(changes)
+            committed = await views.commit(changes)
             waiting += [
                 change.session_id
                 for change, written in zip(changes, committed, strict=True)
@@ -70,8 +72,9 @@ class Projector:
 
     async def project_or_park(self, session_ids: Iterable[str]) -> None:
         """Project sessions, leaving out the parked ones and parking those that cannot be folded."""
-        for failure in await self.project(session_ids):
-            await self.park(failure.session_id, failure.version, str(failure), failure)
+        pinned = Projector(self.store, await self.views.pinned())
+        for failure in await pinned.project(session_ids):
+            await pinned.park(failure.session_id, failure.version, str(failure), failure)
 
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
 from eventstore.events import RecordedEvent
-from eventstore.feed import Position
 from eventstore.store import EventStore
 from projections.checkpoints import Checkpoint
+from projections.following import Following
 from projections.history import History, Message
-from projections.projector import GROUP, Projector
+from projections.projector import Projector
 from projections.session import SessionState, begins_a_session
 from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
 
 T = TypeVar("T")
+A = TypeVar("A")
 
-PATIENCE = 0.1
-"""Seconds for which a list waits for the workers before it does their work itself."""
-POLL = 0.002
-ALIVE = 3.0
-"""Seconds since its last sign of life for which a worker is worth waiting for."""
 MISSING: Any = msgspec.UNSET
 
 
@@ -142,11 +138,41 @@ class Queries:
             InvalidInput: The cursor is not one that a page gave.
         """
         after = _parse_cursor(cursor)
-        await self.catch_up()
+        return await self._of_live(lambda views: self._page(views, status, user_id, after, limit))
+
+    async def totals(self) -> Totals:
+        """Return counts over all sessions. What had been appended when it was called is counted."""
+        return await self._of_live(lambda views: views.totals())
+
+    async def stored_totals(self) -> Totals:
+        """Return counts over all sessions, as far as the workers have come."""
+        return await self._views.totals()
+
+    async def projected(self) -> bool:
+        """Whether the workers have come to where the feeds end now, or do so soon."""
+        await self._views.refresh()
+        return await Following(self._store, await self._views.pinned()).reached_soon()
+
+    async def _of_live(self, ask: Callable[[ViewStore], Awaitable[A]]) -> A:
+        """Ask views in which everything is that has been appended by now; again, if others have become live meanwhile.
+
+        Views that are live when they have been asked were so all the time, and nobody had given them up.
+        """
+        while True:
+            views = await self._views.pinned()
+            await Following(self._store, views).catch_up()
+            answer = await ask(views)
+            await self._views.refresh()
+            if self._views.group == views.group:
+                return answer
+
+    async def _page(
+        self, views: ViewStore, status: str | None, user_id: str | None, after: Listed | None, limit: int | None
+    ) -> Page:
         found: list[SessionAt] = []
         while limit is None or len(found) < limit:
             wanted = 1000 if limit is None else limit - len(found)
-            listed = await self._views.listed(status=status, user_id=user_id, after=after, limit=wanted)
+            listed = await views.listed(status=status, user_id=user_id, after=after, limit=wanted)
             if not listed:
                 return Page(found, None)
             after = listed[-1]
@@ -158,52 +184,6 @@ class Queries:
             if len(listed) < wanted:
                 return Page(found, None)
         return Page(found, _cursor(after))
-
-    async def totals(self) -> Totals:
-        """Return counts over all sessions. What had been appended when it was called is counted."""
-        await self.catch_up()
-        return await self._views.totals()
-
-    async def stored_totals(self) -> Totals:
-        """Return counts over all sessions, as far as the workers have come."""
-        return await self._views.totals()
-
-    async def catch_up(self) -> None:
-        """Make sure that what has been appended by now is projected: wait for the workers a little, then help them."""
-        goal = await self._goal()
-        if not await self.projected(goal):
-            await self._help(goal)
-
-    async def projected(self, goal: Position | None = None) -> bool:
-        """Whether the workers have come to a place in the feeds (by default to where they end now), or do so soon."""
-        goal = goal or await self._goal()
-        if await self._reached(goal):
-            return True
-        if any(age < ALIVE for age in (await self._store.feed.heartbeats(GROUP)).values()):
-            deadline = asyncio.get_running_loop().time() + PATIENCE
-            while asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(POLL)
-                if await self._reached(goal):
-                    return True
-        return False
-
-    async def _goal(self) -> Position:
-        return tuple(partition.end for partition in await self._store.feed.progress(GROUP))
-
-    async def _reached(self, goal: Position) -> bool:
-        progress = await self._store.feed.progress(GROUP)
-        return all(partition.done >= end for partition, end in zip(progress, goal, strict=True))
-
-    async def _help(self, goal: Position) -> None:
-        """Work as one more consumer of the workers' group, taking over what others have not finished."""
-        consumer = await self._store.feed.join(GROUP, "reader")
-        try:
-            while not await self._reached(goal):
-                if not await self._projector.step(consumer, wait=0):
-                    await self._projector.finish(consumer, await consumer.claim(idle=0, count=1000))
-            await consumer.leave()
-        finally:
-            consumer.abandon()
 
     async def _listed(self, snapshot: Snapshot[None]) -> SessionAt:
         """Return a session as it stands in a list: if it cannot be brought up to date, as it was when it last could."""

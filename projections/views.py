@@ -6,7 +6,7 @@ All views of a session stand at one version and are committed together, so they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -21,7 +21,12 @@ from projections.session import SessionState
 T = TypeVar("T")
 
 GENERATION = 1
-"""The version of the folds. It is part of every view's key, so changed folds build new views beside the old."""
+"""The version of the folds. It is part of every view's key, so changed folds build new views beside the old.
+
+Raise it when a fold gives another result for a log than before; then `projections.rebuilding` builds the new views.
+"""
+GROUP = "projection"
+"""The consumer group that keeps the first generation of views up to date. Later ones have groups of their own."""
 TAIL = 100
 """How many events past a view a reader gets in the same round trip."""
 
@@ -218,4 +223,47 @@ class ViewStore(Protocol):
 
     async def forget_attempts(self, session_id: str) -> None:
         """Begin counting from 0 again: the session did not crash its worker."""
+        ...
+
+    # Generations: complete sets of views, of which one is live. `projections.rebuilding` builds the next one.
+
+    @property
+    def group(self) -> str:
+        """The consumer group that keeps these views up to date. What it has acknowledged is in them."""
+        ...
+
+    async def refresh(self) -> None:
+        """Look which generation is live, and use that one from now on.
+
+        Raises:
+            ViewsNotBuilt: There is none that these folds have made.
+        """
+        ...
+
+    async def pinned(self) -> Self:
+        """Return the views of the present generation, and of no other whatever becomes live: to read, then commit."""
+        ...
+
+    async def begin(self, *, anew: bool = False) -> Self:
+        """Return the views of the generation that is to be live next: one that somebody began, or a new one.
+
+        Args:
+            anew: Whether to begin a new one in any case.
+        """
+        ...
+
+    async def switch(self, built: Self) -> bool:
+        """Make a generation the live one, in one step. Return False if it is not the one that was to be next."""
+        ...
+
+    def retired(self) -> list[str]:
+        """Return the consumer groups of generations that were live before: nobody is to wait for them any more."""
+        ...
+
+    async def old_groups(self) -> list[str]:
+        """Return the consumer groups of all generations that `drop_old` would drop."""
+        ...
+
+    async def drop_old(self) -> int:
+        """Drop every generation of these folds and of earlier ones but the live one. Return of how many sessions."""
         ...

@@ -10,12 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from redis.asyncio import Redis
 from support.clusters import Cluster, cluster_binaries
 from support.original import Original
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
+
+settings.register_profile("suite", deadline=None)  # no test asserts a time
+settings.load_profile("suite")
 
 SERVERS = binaries()
 CLUSTERS = cluster_binaries()

@@ -22,6 +22,7 @@ LONGEST_WAIT = 1.0
 CLAIM_AFTER = 30.0
 """Seconds after which a worker that has not acknowledged its entries is taken for dead. A batch takes under one."""
 BEAT_EVERY = 1.0
+"""Seconds after which a worker says that it is alive, and looks whether it is in the right group still."""
 TRIM_EVERY = 10.0
 LAPSING = ("compaction", "compaction-configured")
 """Groups that may be forgotten while nobody works in them: their workers look at all sessions when they come back."""
@@ -63,6 +64,17 @@ class FeedWorker(abc.ABC):
     async def begin(self, consumer: Consumer) -> None:  # noqa: B027 - most have nothing to do
         """Do what comes before the feed."""
 
+    async def group(self) -> str:
+        """Return the group to which this worker is to belong now."""
+        return self._group
+
+    async def tidy(self) -> None:
+        """Let go of what no group needs any more."""
+        for group in LAPSING:
+            if not await self._store.feed.heartbeats(group):
+                await self._store.feed.disband(group)
+        await self._store.feed.trim()
+
     async def run(self) -> None:
         """Work until `stop` is called, then finish what is in hand and leave.
 
@@ -87,30 +99,33 @@ class FeedWorker(abc.ABC):
         await self._stopping.wait()
 
     async def _follow(self) -> None:
-        consumer = self._consumer = await self._store.feed.join(self._group, self.name)
+        group = await self.group()
+        consumer = self._consumer = await self._store.feed.join(group, self.name)
         loop = asyncio.get_running_loop()
         claim_at = trim_at = loop.time()
         beat_at = loop.time() + BEAT_EVERY
         try:
             await consumer.beat()
             await self.begin(consumer)
-            log.info("Worker started.", action="worker_started", worker=self.name, group=self._group)
+            log.info("Worker started.", action="worker_started", worker=self.name, group=group)
             while not self._stopping.is_set():
                 if loop.time() >= beat_at:
                     await consumer.beat()
                     beat_at = loop.time() + BEAT_EVERY
+                    if await self.group() != group:
+                        break
                 if loop.time() >= claim_at:
                     await self.take_over(consumer)
                     claim_at = loop.time() + self._claim_after / 3
                 if loop.time() >= trim_at:
-                    await self._store.feed.trim(lapsing=LAPSING)
+                    await self.tidy()
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
             await consumer.leave()
         finally:
             self._consumer = None
             consumer.abandon()
-        log.info("Worker stopped.", action="worker_stopped", worker=self.name, group=self._group)
+        log.info("Worker stopped.", action="worker_stopped", worker=self.name, group=group)
 
     async def take_over(self, consumer: Consumer) -> None:
         """Do the work that a dead worker left."""

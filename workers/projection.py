@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eventstore.errors import StoreRefused, StoreUnavailable
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import EventStore
-from projections import GROUP, Projector, ViewStore
+from projections import Projector, ViewStore
 from workers.following import CLAIM_AFTER, FeedWorker
 
 SUSPICIOUS = 3
@@ -30,10 +30,21 @@ class ProjectionWorker(FeedWorker):
         self, store: EventStore, views: ViewStore, *, name: str | None = None, claim_after: float = CLAIM_AFTER
     ) -> None:
         """Begin stopped."""
-        super().__init__(store, GROUP, name=name, claim_after=claim_after)
+        super().__init__(store, views.group, name=name, claim_after=claim_after)
         self.projector = Projector(store, views)
         self._views = views
         self._interrupted: set[str] = set()
+
+    async def group(self) -> str:
+        """Return the group of the views that are live now: when others become live, it moves over to them."""
+        await self._views.refresh()
+        return self._views.group
+
+    async def tidy(self) -> None:
+        """Trim the feeds, for which nobody who follows views of old may be kept waiting."""
+        for group in self._views.retired():
+            await self._store.feed.disband(group)
+        await super().tidy()
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
         """Project what is new."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from eventstore.feed import Delivery, PartitionProgress, Pointer, Position, check_not_trimmed
 
@@ -107,16 +107,21 @@ class MemoryFeed:
         now = time.monotonic()
         return {name: now - at for (of_group, name), at in self._beats.items() if of_group == group}
 
-    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
-        """Drop the entries that every group has acknowledged, and the lapsing groups of which nobody is alive."""
-        for group in lapsing:
-            if not await self.heartbeats(group):
-                for partition in self._partitions:
-                    partition.groups.pop(group, None)
+    async def trim(self) -> None:
+        """Drop the entries that every group has acknowledged."""
         for partition in self._partitions:
             done = min((group.done for group in partition.groups.values()), default=0)
             del partition.entries[: done - partition.trimmed]
             partition.trimmed = max(partition.trimmed, done)
+
+    async def trimmed(self) -> Position:
+        """Return for each partition the last entry that was dropped."""
+        return tuple((0, partition.trimmed) for partition in self._partitions)
+
+    async def disband(self, group: str) -> None:
+        """Forget a group."""
+        for partition in self._partitions:
+            partition.groups.pop(group, None)
 
     def ends(self) -> Position:
         """Return the last entry of each feed."""

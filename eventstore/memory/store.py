@@ -116,6 +116,12 @@ class MemoryStore:
 
         return Reading(pages)
 
+    async def heads(self) -> AsyncIterator[Pointer]:
+        """Give every session once. See `EventStore.heads`."""
+        self._check_open()
+        for session_id, log in list(self._logs.items()):
+            yield Pointer(session_id, len(log), len(log))
+
     async def position(self) -> Position:
         """Return where the feeds stand now."""
         self._check_open()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from eventstore.feed import FeedId, PartitionProgress, Position
-from eventstore.redis.commands import Argument, Call, Script
+from eventstore.redis.batches import Batch
+from eventstore.redis.commands import Argument, Call, Script, refusal
 from eventstore.redis.consumer import NEVER, RedisConsumer, feed_id
 from eventstore.redis.keys import Keys
 from eventstore.redis.links import Links
@@ -56,21 +56,29 @@ class RedisFeed:
             if field.startswith(prefix)
         }
 
-    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
-        """Drop the entries that every group has acknowledged, and the lapsing groups of which nobody is alive."""
-        for group in lapsing:
-            if not await self.heartbeats(group):
-                await self._links.pipeline([("XGROUP", "DESTROY", feed, group) for feed in self._feeds])
+    async def trim(self) -> None:
+        """Drop the entries that every group has acknowledged."""
         calls: list[Call] = [([feed, self._trimmed(partition)], []) for partition, feed in enumerate(self._feeds)]
         await self._links.evaluate_many(TRIM, calls)
+
+    async def trimmed(self) -> Position:
+        """Return for each partition the last entry that was dropped."""
+        commands = [("GET", self._trimmed(p)) for p in range(self._keys.partitions)]
+        return tuple(feed_id(kept or b"") for kept in await self._links.pipeline(commands))
+
+    async def disband(self, group: str) -> None:
+        """Forget a group."""
+        batches = [Batch(feed, [("XGROUP", "DESTROY", feed, group)]) for feed in self._feeds]
+        for (reply,) in await self._links.answers(batches):
+            if isinstance(reply, Exception) and "no such key" not in str(reply) and "to exist" not in str(reply):
+                raise refusal(reply)
 
     async def ends(self) -> Position:
         """Return the last entry of each feed."""
         calls: list[Call] = [([feed], [""]) for feed in self._feeds]
         replies = await self._links.evaluate_many(PROGRESS, calls)
-        commands = [("GET", self._trimmed(p)) for p in range(self._keys.partitions)]
-        trimmed = await self._links.pipeline(commands)
-        return tuple(max(feed_id(reply[0]), feed_id(kept or b"")) for reply, kept in zip(replies, trimmed, strict=True))
+        trimmed = await self.trimmed()
+        return tuple(max(feed_id(reply[0]), kept) for reply, kept in zip(replies, trimmed, strict=True))
 
     async def range(self, partition: int, after: FeedId, count: int) -> tuple[FeedId, list[Any]]:
         """Return up to where a feed has been trimmed, and its raw entries after a place."""

@@ -149,6 +149,13 @@ class RedisStore:
 
         return Reading(pages)
 
+    async def heads(self) -> AsyncIterator[Pointer]:
+        """Give every session once. See `EventStore.heads`."""
+        self._check_open()
+        for partition in range(self.partitions):
+            async for pointer in self._heads(partition):
+                yield pointer
+
     async def position(self) -> Position:
         """Return where the feeds stand now."""
         self._check_open()

@@ -1,10 +1,4 @@
-"""A change of a session's views as one call of the commit script; and the keys under which views are kept.
-
-Of a session: ``session@1:`` a hash of version and state, ``history@1:`` a list of messages, ``compaction@1:`` what
-stands for those that went, ``context@1:`` a hash of values; ``checkpoints@1:`` a hash, ``checkpoint-order@1:`` a sorted
-set by version, and ``writes@1:``, for each checkpoint, a hash by task. Of a partition: ``sessions@1``,
-``sessions@1:status:...`` and ``sessions@1:user:...``, sorted sets by last activity; ``totals@1``, a hash.
-"""
+"""A change of a session's views as one call of the commit script. `projections.redis.names` tells the keys."""
 
 from __future__ import annotations
 
@@ -19,8 +13,9 @@ from eventstore.redis.keys import Keys
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
 from projections.history import HistoryChange
+from projections.redis.names import Names
 from projections.session import SessionState
-from projections.views import GENERATION, ViewsChange
+from projections.views import ViewsChange
 
 COMMIT = Script.load("projections.redis", "commit.lua")
 WORDS = 500
@@ -32,13 +27,6 @@ Write: TypeAlias = tuple[Any, ...]
 _encode = msgspec.json.Encoder().encode
 
 
-def _named(what: str) -> bytes:
-    return f"{what}@{GENERATION}".encode()
-
-
-SESSION, HISTORY, COMPACTION, CONTEXT = map(_named, ("session", "history", "compaction", "context"))
-SESSIONS, TOTALS = map(_named, ("sessions", "totals"))
-CHECKPOINTS, ORDER, WRITES = map(_named, ("checkpoints", "checkpoint-order", "writes"))
 COUNTS = {
     "messages": "message_count",
     "context_operations": "context_operations",
@@ -48,23 +36,24 @@ COUNTS = {
 """The counts of the totals, and the fields of a session's state that they add up."""
 
 
-def commit_call(keys: Keys, change: ViewsChange, kept: Sequence[bytes]) -> Call:
+def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes]) -> Call:
     """Return the commit script's keys and arguments for a change.
 
     Args:
         keys: The keys of the namespace.
+        names: The names of the generation.
         change: What to write.
         kept: The stored messages that stay of those that the change drops.
     """
     session_key = check_session_id(change.session_id)
-    session = keys.of_session(SESSION, session_key)
+    session = keys.of_session(names.session, session_key)
     writes: list[Write] = [
         ("HSET", session, "version", change.version, "state", _encode(change.after)),
-        *_history(keys, session_key, change.history, kept),
-        *_context(keys.of_session(CONTEXT, session_key), change.context),
-        *_checkpoints(keys, session_key, change.checkpoints),
-        *_totals(keys.shared(keys.partition(session_key), TOTALS), change),
-        *_lists(keys, session_key, change),
+        *_history(keys, names, session_key, change.history, kept),
+        *_context(keys.of_session(names.context, session_key), change.context),
+        *_checkpoints(keys, names, session_key, change.checkpoints),
+        *_totals(keys.shared(keys.partition(session_key), names.totals), change),
+        *_lists(keys, names, session_key, change),
     ]
     arguments: list[Argument] = [change.base]
     for write in writes:
@@ -72,13 +61,15 @@ def commit_call(keys: Keys, change: ViewsChange, kept: Sequence[bytes]) -> Call:
     return list(dict.fromkeys(key for _, key, *_ in writes)), arguments
 
 
-def index_key(keys: Keys, partition: int, *, status: str | None = None, user_id: str | None = None) -> bytes:
+def index_key(
+    keys: Keys, names: Names, partition: int, *, status: str | None = None, user_id: str | None = None
+) -> bytes:
     """Return the key of a partition's list of sessions: of all, of a status, or of a user."""
     if user_id is not None:
-        return keys.shared(partition, SESSIONS + b":user:" + user_id.encode())
+        return keys.shared(partition, names.sessions + b":user:" + user_id.encode())
     if status is not None:
-        return keys.shared(partition, SESSIONS + b":status:" + status.encode())
-    return keys.shared(partition, SESSIONS)
+        return keys.shared(partition, names.sessions + b":status:" + status.encode())
+    return keys.shared(partition, names.sessions)
 
 
 def writes_suffix(checkpoint_id: str) -> bytes:
@@ -86,8 +77,10 @@ def writes_suffix(checkpoint_id: str) -> bytes:
     return b"\0" + checkpoint_id.encode()
 
 
-def _history(keys: Keys, session_key: bytes, change: HistoryChange, kept: Sequence[bytes]) -> Iterator[Write]:
-    history, compaction = (keys.of_session(what, session_key) for what in (HISTORY, COMPACTION))
+def _history(
+    keys: Keys, names: Names, session_key: bytes, change: HistoryChange, kept: Sequence[bytes]
+) -> Iterator[Write]:
+    history, compaction = (keys.of_session(what, session_key) for what in (names.history, names.compaction))
     if change.cleared:
         yield ("DEL", history)
         yield ("DEL", compaction)
@@ -110,13 +103,14 @@ def _context(key: bytes, change: ContextChange) -> Iterator[Write]:
         yield ("HDEL", key, *words)
 
 
-def _checkpoints(keys: Keys, session_key: bytes, change: CheckpointChange) -> Iterator[Write]:
+def _checkpoints(keys: Keys, names: Names, session_key: bytes, change: CheckpointChange) -> Iterator[Write]:
     for checkpoint_id, checkpoint in change.stored.items():
-        yield ("HSET", keys.of_session(CHECKPOINTS, session_key), checkpoint_id.encode(), _encode(checkpoint))
-        yield ("ZADD", keys.of_session(ORDER, session_key), checkpoint["version"], checkpoint_id.encode())
+        yield ("HSET", keys.of_session(names.checkpoints, session_key), checkpoint_id.encode(), _encode(checkpoint))
+        yield ("ZADD", keys.of_session(names.order, session_key), checkpoint["version"], checkpoint_id.encode())
     for (checkpoint_id, task_id), writes in change.writes.items():
-        key = keys.of_session(WRITES, session_key) + writes_suffix(checkpoint_id)
-        yield ("HSET", key, task_id.encode(), _encode(writes))
+        owners = keys.of_session(names.writes, session_key)
+        yield ("SADD", owners, checkpoint_id.encode())
+        yield ("HSET", owners + writes_suffix(checkpoint_id), task_id.encode(), _encode(writes))
 
 
 def _totals(key: bytes, change: ViewsChange) -> Iterator[Write]:
@@ -126,21 +120,21 @@ def _totals(key: bytes, change: ViewsChange) -> Iterator[Write]:
             yield ("HINCRBY", key, name, more)
 
 
-def _lists(keys: Keys, session_key: bytes, change: ViewsChange) -> Iterator[Write]:
+def _lists(keys: Keys, names: Names, session_key: bytes, change: ViewsChange) -> Iterator[Write]:
     partition = keys.partition(session_key)
-    before, after = _indexes(keys, partition, change.before), _indexes(keys, partition, change.after)
+    before, after = indexes(keys, names, partition, change.before), indexes(keys, names, partition, change.after)
     for index in before - after:
         yield ("ZREM", index, session_key)
     for index in after:
         yield ("ZADD", index, change.after.active_ms, session_key)
 
 
-def _indexes(keys: Keys, partition: int, state: SessionState) -> set[bytes]:
+def indexes(keys: Keys, names: Names, partition: int, state: SessionState) -> set[bytes]:
     """Return the lists in which a session stands; none if it is none yet."""
     if not state.created_ms:
         return set()
-    indexes = {index_key(keys, partition), index_key(keys, partition, status=state.status)}
-    return indexes if state.user_id is None else indexes | {index_key(keys, partition, user_id=state.user_id)}
+    of_all = {index_key(keys, names, partition), index_key(keys, names, partition, status=state.status)}
+    return of_all if state.user_id is None else of_all | {index_key(keys, names, partition, user_id=state.user_id)}
 
 
 def _in_chunks(words: Sequence[bytes]) -> Iterable[Sequence[bytes]]:

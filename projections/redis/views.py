@@ -12,23 +12,11 @@ from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.pending import recorded
-from eventstore.redis.store import RedisStore
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
-from projections.redis.commits import (
-    CHECKPOINTS,
-    COMMIT,
-    COMPACTION,
-    CONTEXT,
-    HISTORY,
-    ORDER,
-    SESSION,
-    TOTALS,
-    WRITES,
-    commit_call,
-    index_key,
-    writes_suffix,
-)
+from projections.redis.commits import COMMIT, commit_call, index_key, writes_suffix
+from projections.redis.generations import Generations
+from projections.redis.names import Names
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
 
@@ -43,22 +31,18 @@ _messages = msgspec.json.Decoder(list[Message]).decode
 _compaction = msgspec.json.Decoder(Compaction).decode
 _version = msgspec.json.Decoder(Versioned).decode
 
-PARKED, ATTEMPTS, COMPACTING = b"parked", b"attempts", b"compacting"
+COMPACTING = b"compacting"
 
 
-class RedisViews:
+class RedisViews(Generations):
     """A `projections.views.ViewStore` beside the log on Redis."""
-
-    def __init__(self, store: RedisStore) -> None:
-        """Use the store's connections and keys."""
-        self._links = store.links
-        self._keys = store.keys
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
         """Return the session views."""
         calls: list[Call] = []
+        names = await self.names()
         for session_id in session_ids:
-            view, log = self._view_and_log(check_session_id(session_id))
+            view, log = self._view_and_log(names, check_session_id(session_id))
             calls.append(([view, log], [TAIL]))
         replies = await self._links.evaluate_many(READ, calls)
         return [_snapshot(i, reply, None) for i, reply in zip(session_ids, replies, strict=True)]
@@ -66,8 +50,9 @@ class RedisViews:
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
         session_key = check_session_id(session_id)
-        view, log = self._view_and_log(session_key)
-        history, compaction = (self._keys.of_session(what, session_key) for what in (HISTORY, COMPACTION))
+        names = await self.names()
+        view, log = self._view_and_log(names, session_key)
+        history, compaction = (self._keys.of_session(what, session_key) for what in (names.history, names.compaction))
         # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
         commands: list[Command] = [
             ("MULTI",),
@@ -82,25 +67,30 @@ class RedisViews:
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
-        reply = await self._read_other(session_id, CONTEXT, "HGET", key)
+        names = await self.names()
+        reply = await self._read_other(names, names.context, session_id, "HGET", key)
         return _snapshot(session_id, reply, [] if reply[3] is None else [_value(reply[3])])
 
     async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
         """Return all context keys."""
-        reply = await self._read_other(session_id, CONTEXT, "HKEYS")
+        names = await self.names()
+        reply = await self._read_other(names, names.context, session_id, "HKEYS")
         return _snapshot(session_id, reply, [key.decode() for key in reply[3]])
 
     async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
         """Return a checkpoint."""
-        reply = await self._read_other(thread_id, CHECKPOINTS, "HGET", checkpoint_id)
+        names = await self.names()
+        reply = await self._read_other(names, names.checkpoints, thread_id, "HGET", checkpoint_id)
         return _snapshot(thread_id, reply, [] if reply[3] is None else [_value(reply[3])])
 
     async def read_checkpoints(self, thread_id: str, limit: int | None) -> Snapshot[list[Checkpoint]]:
         """Return the newest checkpoints: first which they are, then, in a second round trip, what they hold."""
-        reply = await self._read_other(thread_id, ORDER, "ZREVRANGE", 0, -1 if limit is None else limit - 1)
+        names = await self.names()
+        last = -1 if limit is None else limit - 1
+        reply = await self._read_other(names, names.order, thread_id, "ZREVRANGE", 0, last)
         found: list[bytes | None] = []
         if reply[3]:
-            key = self._keys.of_session(CHECKPOINTS, check_session_id(thread_id))
+            key = self._keys.of_session(names.checkpoints, check_session_id(thread_id))
             found = await self._links.call("HMGET", key, *reply[3])
         # One that was stored again in between is newer than its place says.
         checkpoints = [_value(checkpoint) for checkpoint in found if checkpoint is not None]
@@ -108,15 +98,18 @@ class RedisViews:
 
     async def read_writes(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Writes]]:
         """Return the writes beside a checkpoint."""
-        reply = await self._read_other(thread_id, WRITES, "HVALS", suffix=writes_suffix(checkpoint_id))
+        names = await self.names()
+        suffix = writes_suffix(checkpoint_id)
+        reply = await self._read_other(names, names.writes, thread_id, "HVALS", suffix=suffix)
         return _snapshot(thread_id, reply, [_value(writes) for writes in reply[3]])
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
+        names = await self.names()
         written: list[bool] = []
         for batch in _each_once(changes):
-            kept = await self._kept(batch)
-            calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in batch]
+            kept = await self._kept(names, batch)
+            calls = [commit_call(self._keys, names, change, kept.get(change.session_id, [])) for change in batch]
             written += [reply == 1 for reply in await self._links.evaluate_many(COMMIT, calls)]
         return written
 
@@ -125,8 +118,9 @@ class RedisViews:
     ) -> list[Listed]:
         """Return sessions by last activity, newest first."""
         commands: list[Command] = []
+        names = await self.names()
         for partition in range(self._keys.partitions):
-            index = index_key(self._keys, partition, status=status, user_id=user_id)
+            index = index_key(self._keys, names, partition, status=status, user_id=user_id)
             newest = "+inf" if after is None else f"({after.active_ms}"
             commands.append(("ZREVRANGEBYSCORE", index, newest, "-inf", "WITHSCORES", "LIMIT", 0, limit))
             if after is not None:
@@ -142,13 +136,14 @@ class RedisViews:
     async def totals(self) -> Totals:
         """Return the counts."""
         commands: list[Command] = []
+        names = await self.names()
         for partition in range(self._keys.partitions):
-            commands.append(("ZCARD", index_key(self._keys, partition)))
-            commands.append(("ZCARD", index_key(self._keys, partition, status=ACTIVE)))
+            commands.append(("ZCARD", index_key(self._keys, names, partition)))
+            commands.append(("ZCARD", index_key(self._keys, names, partition, status=ACTIVE)))
             commands.append(
                 (
                     "HMGET",
-                    self._keys.shared(partition, TOTALS),
+                    self._keys.shared(partition, names.totals),
                     "messages",
                     "context_operations",
                     "checkpoints",
@@ -162,40 +157,43 @@ class RedisViews:
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
-        key, session_key = self._of_partition(PARKED, parked.session_id)
+        key, session_key = self._of_partition((await self.names()).parked, parked.session_id)
         await self._links.call("HSET", key, session_key, _encode(parked))
 
     async def unpark(self, session_id: str) -> None:
         """Let a session's views be brought up to date again."""
-        parked, session_key = self._of_partition(PARKED, session_id)
-        attempts, _ = self._of_partition(ATTEMPTS, session_id)
+        names = await self.names()
+        parked, session_key = self._of_partition(names.parked, session_id)
+        attempts, _ = self._of_partition(names.attempts, session_id)
         commands: list[Command] = [("HDEL", parked, session_key), ("HDEL", attempts, session_key)]
         await self._links.pipeline(commands)
 
     async def parked(self) -> list[Parked]:
         """Return all parked sessions."""
-        commands = [("HVALS", self._keys.shared(p, PARKED)) for p in range(self._keys.partitions)]
+        parked = (await self.names()).parked
+        commands = [("HVALS", self._keys.shared(p, parked)) for p in range(self._keys.partitions)]
         replies = await self._links.pipeline(commands)
         return [_parked(value) for reply in replies for value in reply]
 
     async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
         """Return which of these sessions are parked."""
-        commands = [("HEXISTS", *self._of_partition(PARKED, session_id)) for session_id in session_ids]
-        if not commands:
+        if not session_ids:
             return set()
+        names = await self.names()
+        commands = [("HEXISTS", *self._of_partition(names.parked, session_id)) for session_id in session_ids]
         replies = await self._links.pipeline(commands)
         return {session_id for session_id, parked in zip(session_ids, replies, strict=True) if parked}
 
     async def count_attempt(self, session_id: str) -> int:
         """Count an attempt at a session, before the work begins."""
-        key, session_key = self._of_partition(ATTEMPTS, session_id)
+        key, session_key = self._of_partition((await self.names()).attempts, session_id)
         # Counted once too often, should the connection break, is harmless: it parks a suspect a little earlier.
         count: int = await self._links.call("HINCRBY", key, session_key, 1)
         return count
 
     async def forget_attempts(self, session_id: str) -> None:
         """Begin counting from 0 again."""
-        key, session_key = self._of_partition(ATTEMPTS, session_id)
+        key, session_key = self._of_partition((await self.names()).attempts, session_id)
         await self._links.call("HDEL", key, session_key)
 
     async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
@@ -209,7 +207,7 @@ class RedisViews:
         key = self._keys.of_session(COMPACTING, check_session_id(session_id))
         await self._links.evaluate(LEASE, [key], [holder, 0])
 
-    async def _kept(self, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
+    async def _kept(self, names: Names, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
         """Return, for each change that takes the oldest messages away but for some, those, as they are stored.
 
         Each change is of another session. If what is stored is not of its base any more, it is not going to happen.
@@ -217,7 +215,7 @@ class RedisViews:
         choosy = [change for change in changes if change.history.kept]
         if not choosy:
             return {}
-        keys = [self._keys.of_session(HISTORY, check_session_id(change.session_id)) for change in choosy]
+        keys = [self._keys.of_session(names.history, check_session_id(change.session_id)) for change in choosy]
         oldest = await self._links.pipeline(
             [("LRANGE", key, 0, change.history.dropped - 1) for key, change in zip(keys, choosy, strict=True)]
         )
@@ -227,15 +225,17 @@ class RedisViews:
             kept[change.session_id] = [message for message in messages if _version(message).version in versions]
         return kept
 
-    async def _read_other(self, session_id: str, what: bytes, *command: Argument, suffix: bytes = b"") -> Any:
+    async def _read_other(
+        self, names: Names, what: bytes, session_id: str, *command: Argument, suffix: bytes = b""
+    ) -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
         session_key = check_session_id(session_id)
-        keys = [*self._view_and_log(session_key), self._keys.of_session(what, session_key) + suffix]
+        keys = [*self._view_and_log(names, session_key), self._keys.of_session(what, session_key) + suffix]
         return await self._links.evaluate(READ, keys, [TAIL, *command])
 
-    def _view_and_log(self, session_key: bytes) -> tuple[bytes, bytes]:
+    def _view_and_log(self, names: Names, session_key: bytes) -> tuple[bytes, bytes]:
         keys = self._keys
-        return keys.of_session(SESSION, session_key), keys.log(keys.partition(session_key), session_key)
+        return keys.of_session(names.session, session_key), keys.log(keys.partition(session_key), session_key)
 
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)

@@ -20,7 +20,8 @@ from contextengine import ContextEngine
 from eventstore import open_store
 from eventstore.redis.keys import Keys
 from projections import GROUP
-from projections.redis.commits import SESSION
+from projections.redis.names import Names
+from projections.views import GENERATION
 
 WRITERS = 64
 A_SECOND = 2000
@@ -119,7 +120,7 @@ class _Probed:
 
     async def _seen(self, session_id: str) -> float:
         """Ask for the view of a session's only event until it is there; return the microseconds since now."""
-        view = self._keys.of_session(SESSION, session_id.encode())
+        view = self._keys.of_session(Names(GENERATION, 1).session, session_id.encode())
         began = time.perf_counter()
         while not await self._redis.exists(view):
             if time.perf_counter() > began + PATIENCE:

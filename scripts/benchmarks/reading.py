@@ -16,7 +16,8 @@ from contextengine import ContextEngine
 from eventstore import EventStore, open_store
 from eventstore.redis.keys import Keys
 from projections import SessionState, fold
-from projections.redis.commits import CONTEXT, SESSION
+from projections.redis.names import Names
+from projections.views import GENERATION
 
 LENGTHS = (50, 500, 5_000, 50_000)
 LAST = 50
@@ -72,7 +73,8 @@ async def values(bench: Bench) -> Result:
         await engine.set_context("read", "preferences", {"theme": "dark", "seat": "aisle", "max_layover_minutes": 120})
         await project_all(store)
         keys = Keys(store.namespace, store.partitions)
-        session, context = (keys.of_session(what, b"read") for what in (SESSION, CONTEXT))
+        names = Names(GENERATION, 1)
+        session, context = (keys.of_session(what, b"read") for what in (names.session, names.context))
         sides: Sides = {
             "get_session": lambda: engine.get_session("read"),
             "HGETALL": lambda: answer(redis.hgetall(session)),

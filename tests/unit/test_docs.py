@@ -39,6 +39,7 @@ def test_the_other_examples_run(redis_url: str, namespace: str) -> None:
     async def run() -> None:
         async with ContextEngine(redis_url, namespace=namespace) as engine:
             await names["tour"](engine)
+            await names["past"](engine)
         await names["long"](redis_url)
         await names["log"](redis_url)
 

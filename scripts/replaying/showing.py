@@ -1,0 +1,79 @@
+"""How it is shown: progress with an estimate on standard error, tables and facts on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from importing.reporting import printable
+
+SHORT = 100
+"""Characters of a value that are shown."""
+EVERY = 1.0
+"""Seconds between two lines of progress, where no terminal shows it."""
+
+Show = Callable[[int, int], None]
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Show]:
+    """Show how far something is and how long it will take, given how much is done, and of how much."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.console import Console  # noqa: PLC0415 - it may not be installed
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
+
+            columns = (BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
+            with Progress(*columns, console=Console(stderr=True)) as bar:
+                task = bar.add_task(what, total=None)
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+            return
+    yield _lines(what)
+
+
+def _lines(what: str) -> Show:
+    began = told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= EVERY:
+            told = now
+            left = (now - began) * (total - done) / done if done else 0.0
+            print(f"{done:,} of {total:,} {what}, about {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return show
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: with rich on a terminal, in plain columns elsewhere."""
+    texts = [[shown(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.console import Console  # noqa: PLC0415 - it may not be installed
+            from rich.table import Table  # noqa: PLC0415
+            from rich.text import Text  # noqa: PLC0415
+
+            drawn = Table(*titles)
+            for row in texts:
+                drawn.add_row(*map(Text, row))
+            Console().print(drawn)
+            return
+    widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+    for row in (list(titles), *texts):
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def shown(value: object) -> str:
+    """Return a value in one line that plays no tricks on a terminal."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return printable(text if len(text) <= SHORT else text[: SHORT - 3] + "...")
+
+
+def as_json(value: Any) -> str:
+    """Return JSON."""
+    return msgspec.json.encode(value).decode()
