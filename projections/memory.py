@@ -208,6 +208,7 @@ class MemoryViews:
             views.history, views.compaction = [], b"null"
         oldest, others = views.history[: change.history.dropped], views.history[change.history.dropped :]
         kept = [message for message in oldest if _version(message).version in change.history.kept]
+        others = others[: len(others) - change.history.removed]
         views.history = [*kept, *others, *map(_encode, change.history.added)]
         if change.history.compaction is not None:
             views.compaction = _encode(change.history.compaction)

@@ -14,6 +14,7 @@ from eventstore import (
     ContextSet,
     Event,
     HistoryCleared,
+    HistoryRewound,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -93,6 +94,9 @@ contexts = st.builds(ContextSet, occurred_at=own_times, key=keys, value=json)
 OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
     MessageAdded: messages,
     HistoryCleared: st.builds(HistoryCleared),
+    HistoryRewound: st.builds(
+        HistoryRewound, to=st.integers(0, 9), removed=st.integers(-1, 6), removed_bytes=st.integers(0, 50)
+    ),
     ContextSet: contexts,
     ContextDeleted: st.builds(ContextDeleted, key=keys),
     SessionStarted: st.builds(

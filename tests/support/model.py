@@ -20,6 +20,7 @@ from eventstore import (
     ContextSet,
     Event,
     HistoryCleared,
+    HistoryRewound,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -79,12 +80,15 @@ class Oracle:
     def history(self, session_id: str, at: int | None = None) -> list[dict[str, Any]]:
         """Return the messages since the history was last cleared, without their timestamps."""
         events = self.events(session_id, at)
-        cleared = max((v for v, event in enumerate(events, 1) if isinstance(event, HistoryCleared)), default=0)
-        return [
-            _message(version, event)
-            for version, event in enumerate(events, 1)
-            if version > cleared and isinstance(event, MessageAdded)
-        ]
+        messages: list[dict[str, Any]] = []
+        for version, event in enumerate(events, 1):
+            if isinstance(event, MessageAdded):
+                messages.append(_message(version, event))
+            elif isinstance(event, HistoryCleared):
+                messages = []
+            elif isinstance(event, HistoryRewound) and 0 < event.removed <= len(messages):
+                messages = messages[: len(messages) - event.removed]
+        return messages
 
     def context(self, session_id: str, at: int | None = None) -> dict[str, Any]:
         """Return the context: of each key, the value that it was last set to, unless it was deleted later."""
