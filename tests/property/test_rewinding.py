@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eventstore import Event, HistoryCleared, HistoryCompacted, HistoryRewound, MessageAdded, RecordedEvent
@@ -22,7 +22,7 @@ steps = st.lists(
         st.tuples(st.just("compacted"), st.integers(1, 4), st.lists(st.booleans(), min_size=4, max_size=4)),
         st.tuples(st.just("rewound"), st.integers(0, 6)),
     ),
-    max_size=30,
+    max_size=20,
 )
 
 
@@ -56,8 +56,9 @@ def told(wanted: list[str | tuple[object, ...]]) -> tuple[list[RecordedEvent], l
 
 
 @pytest.mark.guarantee("R8")
-@settings(deadline=None, max_examples=300)
-@given(wanted=steps, cuts=st.lists(st.integers(0, 30), max_size=6))
+@settings(deadline=None, max_examples=200)
+@given(wanted=steps, cuts=st.lists(st.integers(0, 20), max_size=6))
+@example([*["said"] * 3, ("compacted", 3, [False, True, True, True]), ("rewound", 1)], [3])
 def test_in_any_pieces(wanted: list[str | tuple[object, ...]], cuts: list[int]) -> None:
     """However the log is cut, the history is what a plain list comes to, and the session view counts its messages."""
     log, histories = told(wanted)
