@@ -12,7 +12,7 @@ from contextengine.arguments import dict_of, limit_of, text_of
 from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
-from eventstore import HistoryCleared, InvalidInput, MessageAdded
+from eventstore import HistoryCleared, HistoryRewound, InvalidInput, MessageAdded
 from projections.history import History, message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
@@ -133,12 +133,17 @@ class Conversations(Open):
         return formatted(await self.get_conversation_history(session_id, limit), format)
 
     async def _originals(self, session_id: str, newest: int | None) -> list[Message]:
-        """Return the messages since the history was last cleared, from the log."""
+        """Return the messages since the history was last cleared, but for those that were undone, from the log."""
         found: list[Message] = []
+        undone = 0
         async for event in self._here().store.read(session_id, backwards=True):
             if isinstance(event.data, HistoryCleared) or len(found) == newest:
                 break
-            if isinstance(event.data, MessageAdded):
+            if isinstance(event.data, HistoryRewound):
+                undone += event.data.removed
+            elif isinstance(event.data, MessageAdded) and undone:
+                undone -= 1
+            elif isinstance(event.data, MessageAdded):
                 found.append(Message(message_of(event, event.data)))
         return found[::-1]
 

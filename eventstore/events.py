@@ -113,6 +113,22 @@ class HistoryCompacted(Event, frozen=True):
     tokens_after: int = 0
 
 
+class HistoryRewound(Event, frozen=True):
+    """The newest messages left the current history, which became what it was at an earlier version. The log keeps them.
+
+    It has no effect where the history has fewer messages. Append it with an expected version: it counts from the end.
+
+    Attributes:
+        to: The version at which the history was as it became.
+        removed: How many of the newest messages went.
+        removed_bytes: Their size, as `projections.history.size_of` counts it.
+    """
+
+    to: int
+    removed: int
+    removed_bytes: int
+
+
 class CompactionConfigured(Event, frozen=True):
     """The session got settings of its own for its compaction, in place of any earlier ones."""
 
@@ -162,6 +178,7 @@ KnownEvent: TypeAlias = (
     | MessageAdded
     | HistoryCleared
     | HistoryCompacted
+    | HistoryRewound
     | CompactionConfigured
     | ContextSet
     | ContextDeleted

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from eventstore.events import HistoryCleared, HistoryCompacted, MessageAdded, RecordedEvent
+from eventstore.events import HistoryCleared, HistoryCompacted, HistoryRewound, MessageAdded, RecordedEvent
 
 Message: TypeAlias = dict[str, Any]
 """``role``, ``content``, ``timestamp`` (naive UTC, ISO 8601), ``metadata``, ``version``; and ``name``, ``tool_calls``
@@ -61,11 +61,12 @@ class HistoryChange(msgspec.Struct, frozen=True):
     """What some events do to a history, whatever it holds: so a fold never has to load it.
 
     Attributes:
-        rewritten: The version of the compaction or clear with which the history begins; 0 if it never was rewritten.
+        rewritten: The version of the last compaction, clear or rewinding of the history; 0 if it never was rewritten.
         messages: How many messages it has, a summary left aside.
         cleared: Whether what was there before goes, a summary included.
         dropped: How many of the oldest messages that were there before go.
         kept: The versions of those among them that stay nevertheless, oldest first.
+        removed: How many of the newest messages that were there before go, of those that are not dropped.
         compaction: What stands for those that went; None if that has not changed.
         added: The messages that come after what remains.
     """
@@ -75,6 +76,7 @@ class HistoryChange(msgspec.Struct, frozen=True):
     cleared: bool = False
     dropped: int = 0
     kept: tuple[int, ...] = ()
+    removed: int = 0
     compaction: Compaction | None = None
     added: tuple[Message, ...] = ()
 
@@ -83,7 +85,8 @@ class HistoryChange(msgspec.Struct, frozen=True):
         stored, staying = [] if self.cleared else before.messages, frozenset(self.kept)
         kept = [message for message in stored[: self.dropped] if message["version"] in staying]
         unchanged = None if self.cleared else before.compaction
-        return History([*kept, *stored[self.dropped :], *self.added], self.compaction or unchanged)
+        rest = stored[self.dropped : len(stored) - self.removed]
+        return History([*kept, *rest, *self.added], self.compaction or unchanged)
 
 
 def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChange:
@@ -99,6 +102,10 @@ def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChang
                 change, added = _with(change, added), []
                 if takes_effect(compacted, change.rewritten, change.messages):
                     change = _compacted(change, Compaction(event.version, _ms_of(event), compacted))
+            case HistoryRewound(removed=removed):
+                change, added = _with(change, added), []
+                if 0 < removed <= change.messages:
+                    change = _rewound(change, event.version, removed)
     return _with(change, added)
 
 
@@ -171,6 +178,22 @@ def _compacted(change: HistoryChange, compaction: Compaction) -> HistoryChange:
         kept=(*event.kept[: len(event.kept) - len(staying)], *change.kept[of_kept:]),
         compaction=compaction,
         added=(*staying, *change.added[of_added:]),
+    )
+
+
+def _rewound(change: HistoryChange, version: int, removed: int) -> HistoryChange:
+    """Take the newest messages away: added ones, then those stored before the change, then those of them it keeps."""
+    of_added = min(removed, len(change.added))
+    stored = change.messages - len(change.kept) - len(change.added)
+    of_stored = min(removed - of_added, stored)
+    of_kept = removed - of_added - of_stored
+    return msgspec.structs.replace(
+        change,
+        rewritten=version,
+        messages=change.messages - removed,
+        kept=change.kept[: len(change.kept) - of_kept],
+        removed=change.removed + of_stored,
+        added=change.added[: len(change.added) - of_added],
     )
 
 

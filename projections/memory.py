@@ -212,6 +212,7 @@ class MemoryViews:
         oldest, others = views.history[: change.history.dropped], views.history[change.history.dropped :]
         staying = frozenset(change.history.kept)
         kept = [message for message in oldest if _version(message).version in staying]
+        others = others[: len(others) - change.history.removed]
         views.history = [*kept, *others, *map(_encode, change.history.added)]
         if change.history.compaction is not None:
             views.compaction = _encode(change.history.compaction)

@@ -11,7 +11,7 @@ import msgspec
 
 from eventstore.ahead import pages_ahead
 from eventstore.errors import InvalidInput
-from eventstore.events import HistoryCleared, MessageAdded, RecordedEvent
+from eventstore.events import HistoryCleared, HistoryRewound, MessageAdded, RecordedEvent
 from eventstore.store import EventStore, check_number
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import History, Message, message_of
@@ -82,7 +82,7 @@ class Past:
 
     def _change_history(self, change: ViewsChange) -> None:
         changed = change.history
-        if changed.cleared or changed.dropped or changed.compaction is not None:
+        if changed.cleared or changed.dropped or changed.removed or changed.compaction is not None:
             self.history = changed.apply(self.history)
         else:  # a long history is not copied for each page
             self.history.messages.extend(changed.added)
@@ -95,6 +95,8 @@ class Past:
                     originals.append(message_of(event, message))
                 case HistoryCleared():
                     originals.clear()
+                case HistoryRewound(removed=removed) if 0 < removed <= len(originals):
+                    del originals[-removed:]
 
 
 async def past(

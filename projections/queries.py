@@ -84,7 +84,9 @@ class Queries:
         """Return the history with its newest ``last`` messages (1 or more), with all if None; and the session."""
         snapshot = await self._views.read_history(session_id, last)
         change = await self._caught_up(snapshot)
-        if change.history.dropped and last is not None:  # which of the newest have gone, all together can tell
+        if (
+            change.history.dropped or change.history.removed
+        ) and last is not None:  # which of the newest have gone, all together can tell
             return await self.history_at(session_id)
         return HistoryAt(change.version, change.after, change.history.apply(snapshot.value))
 

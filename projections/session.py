@@ -18,6 +18,7 @@ from eventstore.events import (
     Event,
     HistoryCleared,
     HistoryCompacted,
+    HistoryRewound,
     MessageAdded,
     RecordedEvent,
     SessionEnded,
@@ -53,7 +54,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
         history_messages: Messages of the current history, a summary left aside.
         history_bytes: Their size, as `projections.history.size_of` counts it.
         summary_bytes: The size of the summary with which the history begins; 0 if it begins with none.
-        rewritten: The version of the compaction or clear with which the history begins; 0 if it never was rewritten.
+        rewritten: The version of the last compaction, clear or rewinding of the history; 0 if it never was rewritten.
         compaction: The session's own settings for its compaction.
     """
 
@@ -140,6 +141,10 @@ def _follow_history(fields: dict[str, Any], event: RecordedEvent) -> None:
                 fields["history_bytes"] = max(0, fields["history_bytes"] - compacted.replaced_bytes)
                 fields["summary_bytes"] = size_of(compacted.summary if compacted.shown else None, None)
                 fields["rewritten"] = event.version
+        case HistoryRewound() as rewound if 0 < rewound.removed <= fields["history_messages"]:
+            fields["history_messages"] -= rewound.removed
+            fields["history_bytes"] = max(0, fields["history_bytes"] - rewound.removed_bytes)
+            fields["rewritten"] = event.version
 
 
 def _checked(fields: dict[str, Any]) -> SessionState:

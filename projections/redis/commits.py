@@ -86,6 +86,8 @@ def _history(
         yield ("DEL", compaction)
     if change.dropped:
         yield ("LTRIM", history, change.dropped, -1)
+    if change.removed:
+        yield ("LTRIM", history, 0, -1 - change.removed)
     for words in _in_chunks(kept[::-1]):
         yield ("LPUSH", history, *words)
     if change.compaction is not None:

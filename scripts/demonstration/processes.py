@@ -17,7 +17,7 @@ import anyio.to_thread
 from demonstration import DemoFailed
 from eventstore import open_store
 from eventstore.embedded import EmbeddedServer
-from projections import GROUP
+from projections import open_views
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
@@ -69,8 +69,9 @@ class Pair:
             DemoFailed: It gives none.
         """
         async with open_store(self.server.url) as store:
+            views = await open_views(store).pinned()
             with anyio.move_on_after(PATIENCE):
-                while worker_name not in await store.feed.heartbeats(GROUP):
+                while worker_name not in await store.feed.heartbeats(views.group):
                     self.check_worker()
                     await anyio.sleep(POLL)
                 return

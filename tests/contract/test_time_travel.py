@@ -214,3 +214,48 @@ class TestFork:
                     one.type,
                     getattr(one.data, "content", None),
                 )
+
+
+class TestUndo:
+    @pytest.mark.guarantee("R8")
+    async def test_the_history_as_it_was(self, engine: ContextEngine) -> None:
+        """Messages since a version leave the history, one undo after the other; all else stays, and so does the log."""
+        for number in range(8):
+            await engine.add_conversation_message("s", "user", f"{number}")
+        await engine.set_context("s", "plan", 1)
+        assert await engine.undo_messages("s", 6) == 2
+        assert await engine.undo_messages("s", 6) == 0
+        await engine.add_conversation_message("s", "user", "instead")
+        assert await engine.undo_messages("s", 11) == 0
+        for limit, expected in ((0, ["0", "1", "2", "3", "4", "5", "instead"]), (2, ["5", "instead"])):
+            for choice in ({}, {"include_compacted": True}, {"at_version": 11}):
+                history = await engine.get_conversation_history("s", limit, **choice)
+                assert [message.content for message in history] == expected
+        assert await engine.undo_messages("s", 3) == 4
+        assert [message.content for message in await engine.get_conversation_history("s")] == ["0", "1", "2"]
+        originals = await engine.get_conversation_history("s", include_compacted=True)
+        assert [message.content for message in originals] == ["0", "1", "2"]
+        assert len(await engine.get_conversation_history("s", at_version=8)) == 8
+        session = await engine.get_session("s")
+        assert session is not None
+        assert (session.message_count, await engine.get_context("s", "plan")) == (9, 1)
+        assert (await engine.fork_session("s", 8, "redo")) is not None
+        assert len(await engine.get_conversation_history("redo")) == 8
+
+    @pytest.mark.guarantee("R8")
+    async def test_after_a_compaction(self, engine: ContextEngine) -> None:
+        """What a compaction kept can be undone as far as it reaches; beyond it, one has to fork."""
+        for number in range(30):
+            await engine.add_conversation_message("s", "user", f"Locker {number}.")
+        compacted = await engine.compress_conversation("s", "summarize")
+        kept = await engine.get_conversation_history("s", 0)
+        await engine.add_conversation_message("s", "user", "later")
+        assert await engine.undo_messages("s", compacted["version"]) == 1
+        assert await engine.get_conversation_history("s", 0) == kept
+        before = await engine.get_session("s")
+        for version in (0, 29, 30):
+            with pytest.raises(InvalidInput, match="Fork it"):
+                await engine.undo_messages("s", version)
+        with pytest.raises(InvalidInput, match="has not come"):
+            await engine.undo_messages("s", 99)
+        assert await engine.get_session("s") == before

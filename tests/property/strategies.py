@@ -17,6 +17,7 @@ from eventstore import (
     Event,
     HistoryCleared,
     HistoryCompacted,
+    HistoryRewound,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -115,6 +116,9 @@ OF_TYPE: dict[type[Event], st.SearchStrategy[Wanted]] = {
     HistoryCleared: st.builds(HistoryCleared),
     HistoryCompacted: wishes,
     CompactionConfigured: st.builds(CompactionConfigured, settings=objects),
+    HistoryRewound: st.builds(
+        HistoryRewound, to=st.integers(0, 9), removed=st.integers(-1, 6), removed_bytes=st.integers(0, 50)
+    ),
     ContextSet: contexts,
     ContextDeleted: st.builds(ContextDeleted, key=keys),
     SessionStarted: st.builds(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from eventstore import Event, HistoryCleared, HistoryCompacted, MessageAdded, UnknownEvent
+from eventstore import Event, HistoryCleared, HistoryCompacted, HistoryRewound, MessageAdded, UnknownEvent
 
 Logged: TypeAlias = Event | UnknownEvent
 T = TypeVar("T", bound=Logged)
@@ -52,8 +52,9 @@ class Conversation:
 
     Attributes:
         messages: The messages that were added and are still part of it, each with its version.
-        rewritten: The version of the last clear, or of the last compaction that had an effect; 0 if there was none.
+        rewritten: The version of the last clear, compaction or rewinding that had an effect; 0 if there was none.
         compaction: The event that says what went, if the history was compacted since it was last cleared.
+        compacted_at: Its version.
     """
 
     def __init__(self, events: Iterable[Logged] = ()) -> None:
@@ -61,6 +62,7 @@ class Conversation:
         self.messages: list[tuple[int, MessageAdded]] = []
         self.rewritten = 0
         self.compaction: HistoryCompacted | None = None
+        self.compacted_at = 0
         for event in events:
             self.happens(event)
 
@@ -75,7 +77,10 @@ class Conversation:
             reached = event.replaced + len(event.kept)
             staying = [(version, message) for version, message in self.messages[:reached] if version in event.kept]
             self.messages = staying + self.messages[reached:]
-            self.rewritten, self.compaction = self.version, event
+            self.rewritten = self.compacted_at = self.version
+            self.compaction = event
+        elif isinstance(event, HistoryRewound) and 0 < event.removed <= len(self.messages):
+            self.messages, self.rewritten = self.messages[: -event.removed], self.version
 
     def is_fit_for(self, event: HistoryCompacted) -> bool:
         """Return whether a compaction was planned for this history, and takes away something that is there."""
@@ -119,7 +124,7 @@ class Conversation:
                     "remark": event.remark,
                 },
             },
-            "version": self.rewritten,
+            "version": self.compacted_at,
         }
 
     def compacted(self, wish: Wish) -> HistoryCompacted:

@@ -81,7 +81,7 @@ class Oracle:
     def compaction(self, session_id: str, at: int | None = None) -> tuple[int, HistoryCompacted] | None:
         """Return what stands for the messages that went, and its version; None if nothing does."""
         conversation = Conversation(self.events(session_id, at))
-        return (conversation.rewritten, conversation.compaction) if conversation.compaction else None
+        return (conversation.compacted_at, conversation.compaction) if conversation.compaction else None
 
     def shown(self, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return what a reader is shown: a summary first, if there is one, and then the newest; ``last`` in all."""
