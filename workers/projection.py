@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventstore.errors import StoreRefused, StoreUnavailable
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import EventStore
 from projections import Projector, ViewStore
@@ -58,16 +57,13 @@ class ProjectionWorker(FeedWorker):
     async def _carefully(self, deliveries: Sequence[Delivery]) -> None:
         """Project sessions one by one, counting each before its work begins, so that a crash is counted too."""
         for session_id in {pointer.session_id for d in deliveries for pointer in d.pointers}:
-            if session_id in self._interrupted:
+            if session_id in self._interrupted:  # the server was at fault, not the session
                 await self._views.forget_attempts(session_id)
-                self._interrupted.remove(session_id)
+            self._interrupted.add(session_id)
             attempts = await self._views.count_attempt(session_id)
             if attempts > MAX_ATTEMPTS:
                 await self.projector.park(session_id, 0, f"It was at hand when its worker died, {attempts - 1} times.")
-                continue
-            try:
+            else:
                 await self.projector.project_or_park([session_id])
-            except (StoreUnavailable, StoreRefused):
-                self._interrupted.add(session_id)  # the server is at fault, not the session
-                raise
-            await self._views.forget_attempts(session_id)
+                await self._views.forget_attempts(session_id)
+            self._interrupted.remove(session_id)
