@@ -11,6 +11,7 @@ ContextEngineError
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
 ├── StoreRefused                 the server answered with an error; nothing was written
+│   └── NotPermitted             its user may not do that
 ├── ServerUnfit                  the server's version or settings would lose events
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
@@ -126,6 +127,10 @@ class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
 
 class StoreRefused(ContextEngineError):
     """The server answered with an error (out of memory, no permission, read-only ...). Nothing was written."""
+
+
+class NotPermitted(StoreRefused):
+    """The server's access rules do not allow this to the user as whom the store connects. Nothing was written."""
 
 
 class ServerUnfit(ContextEngineError):

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.errors import CorruptLog, FoldFailed, NotPermitted
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
@@ -30,6 +30,7 @@ class Projector:
         """Take the log and the views."""
         self.store = store
         self.views = views
+        self._permitted = True
 
     async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
         """Bring the views of sessions to the end of their logs. Return what could not be folded."""
@@ -69,6 +70,16 @@ class Projector:
         parked = await self.views.parked_among(wanted)
         for failure in await self.project(session_id for session_id in wanted if session_id not in parked):
             await self.park(failure.session_id, failure.version, str(failure), failure)
+
+    async def project_if_permitted(self, session_ids: Iterable[str]) -> None:
+        """Do as `project_or_park`, unless the server lets this user write no views: the workers' users may."""
+        if not self._permitted:
+            return
+        try:
+            await self.project_or_park(session_ids)
+        except NotPermitted as refused:
+            self._permitted = False
+            log.debug("Views are read, and not written.", action="views_read_only", reason=str(refused))
 
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted
 from eventstore.feed import Position
 from eventstore.store import EventStore
+from projections import behind
 from projections.checkpoints import Checkpoint
 from projections.history import History, Message
 from projections.projector import GROUP, Projector
@@ -134,37 +135,61 @@ class Queries:
             InvalidInput: The cursor is not one that a page gave.
         """
         after = _parse_cursor(cursor)
-        await self.catch_up()
+        lacking = {
+            session.session_id: place
+            for session in await self.sessions_at(await self._lacking())
+            if (place := behind.place_of(session.session_id, session.state))
+        }
         found: list[SessionAt] = []
         while limit is None or len(found) < limit:
             wanted = 1000 if limit is None else limit - len(found)
-            listed = await self._views.listed(status=status, user_id=user_id, after=after, limit=wanted)
-            if not listed:
-                return Page(found, None)
-            after = listed[-1]
+            stored = await self._views.listed(status=status, user_id=user_id, after=after, limit=wanted)
+            listed, after = behind.page(stored, lacking, after=after, limit=wanted)
             found += [
                 session
                 for session in await self.sessions_at([place.session_id.decode() for place in listed])
                 if status in (None, session.state.status) and user_id in (None, session.state.user_id)
             ]
-            if len(listed) < wanted:
+            if after is None:
                 return Page(found, None)
         return Page(found, _cursor(after))
 
     async def totals(self) -> Totals:
         """Return counts over all sessions. What had been appended when it was called is counted."""
-        await self.catch_up()
-        return await self._views.totals()
+        lacking = await self._lacking()
+        while True:
+            before = await self._views.read_sessions(lacking)
+            stored = await self._views.totals()
+            if not lacking:
+                return stored
+            # What a worker commits in between could count twice, or not at all.
+            after = await asyncio.gather(*map(self._listed, await self._views.read_sessions(lacking)))
+            counted = [(session.version, session.state) for session in before]
+            if counted == [(session.version, session.state) for session in await self._views.read_sessions(lacking)]:
+                return behind.totals(stored, counted, [(session.version, session.state) for session in after])
 
     async def stored_totals(self) -> Totals:
         """Return counts over all sessions, as far as the workers have come."""
         return await self._views.totals()
 
     async def catch_up(self) -> None:
-        """Make sure that what has been appended by now is projected: wait for the workers a little, then help them."""
+        """Make sure that what has been appended by now is projected: wait for the workers a little, then help them.
+
+        Raises:
+            NotPermitted: The workers are behind, and this user may not help them.
+        """
         goal = await self._goal()
         if not await self.projected(goal):
             await self._help(goal)
+
+    async def _lacking(self) -> list[str]:
+        """Return the sessions whose newest events may be in no list: none, unless this user may not see to that."""
+        try:
+            await self.catch_up()
+        except NotPermitted:
+            changed = await behind.changed_since(self._store)
+            return sorted(set(changed) - await self._views.parked_among(changed))
+        return []
 
     async def projected(self, goal: Position | None = None) -> bool:
         """Whether the workers have come to a place in the feeds (by default to where they end now), or do so soon."""
@@ -210,7 +235,7 @@ class Queries:
         events = await self._projector.rest_of(snapshot)
         change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
         if not snapshot.complete:
-            await self._projector.project_or_park([snapshot.session_id])
+            await self._projector.project_if_permitted([snapshot.session_id])
         return change
 
 

@@ -10,9 +10,9 @@ from typing import Any, Self, TypeAlias
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
 
-from eventstore.errors import StoreRefused
+from eventstore.errors import NotPermitted, StoreRefused
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -34,9 +34,15 @@ class Script:
         return cls(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
+_DENIED_IN_A_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""How servers begin to say that a script's caller lacks a permission."""
+
+
 def refusal(error: Exception) -> StoreRefused:
     """Turn the server's error reply into ours."""
     refused = StoreRefused(f"Redis refused: {error}. Nothing was written.")
+    if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_A_SCRIPT):
+        refused = NotPermitted(f"{refused} scripts/acl.py prints the permissions that each role needs.")
     refused.__cause__ = error
     return refused
 

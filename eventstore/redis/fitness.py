@@ -66,8 +66,11 @@ async def open_namespace(link: Link, namespace: str, partitions: int | None) -> 
     """
     key = namespace_key(check_namespace(namespace))
     wanted = DEFAULT_PARTITIONS if partitions is None else check_partitions(partitions)
-    await link.call("HSETNX", key, "partitions", wanted)
-    actual = int(await link.call("HGET", key, "partitions"))
+    found = await link.call("HGET", key, "partitions")
+    if found is None:  # who may only read does not even try to make it
+        await link.call("HSETNX", key, "partitions", wanted)
+        found = await link.call("HGET", key, "partitions")
+    actual = int(found)
     if partitions is not None and actual != partitions:
         raise PartitionCountMismatch(
             f"The namespace {namespace!r} was made with {actual} partitions and cannot be opened with {partitions}: "

@@ -58,6 +58,8 @@ class RedisViews:
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
         """Return the session views."""
+        if not session_ids:
+            return []
         calls: list[Call] = []
         for session_id in session_ids:
             view, log = self._view_and_log(check_session_id(session_id))

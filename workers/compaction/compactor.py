@@ -188,7 +188,7 @@ class Compactor:
             return Compacted(None, config.strategy, counts[0], counts[0], counts[1], counts[1], remark=remark)
         event = compacted(situation, chosen, await self._summary(situation, chosen), remark)
         appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
-        await self._projector.project_or_park([session_id])
+        await self._projector.project_if_permitted([session_id])
         now = await self.queries.session(session_id)
         if now is None or now.state.rewritten < appended.version:
             raise CompactionFailed(f"The history of session {session_id!r} was rewritten by others meanwhile.")
