@@ -88,9 +88,16 @@ class Projector:
         log.error("Session parked.", action="session_parked", session_id=session_id, version=version, reason=reason)
 
     async def retry(self, session_id: str) -> Parked | None:
-        """Try a parked session again. Return why it is parked still, None if it is not."""
-        await self.views.unpark(session_id)
-        await self.project_or_park([session_id])
+        """Try a parked session again. Return why it is parked still, None if it is not.
+
+        It stays parked until it has been folded: one that kills whoever folds it is still parked if it kills this one.
+        """
+        failures = await self.project([session_id])
+        for failure in failures:
+            await self.park(session_id, failure.version, str(failure), failure)
+        if not failures:
+            await self.views.unpark(session_id)
+            await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
 
     async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | FoldFailed | CorruptLog | None:
