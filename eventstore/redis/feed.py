@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventstore.errors import StoreRefused
-from eventstore.feed import Delivery, FeedId, PartitionProgress, Pointer, Position
+from eventstore.feed import Delivery, FeedId, Held, PartitionProgress, Pointer, Position
 from eventstore.logs import get_logger
 from eventstore.redis.commands import Argument, Call, Command, Script, checked, refusal
 from eventstore.redis.keys import Keys
@@ -69,7 +69,10 @@ class RedisFeed:
             delivered, pending = feed_id(reply[1]), feed_id(reply[2])
             done = _before(pending) if reply[3] else delivered
             end = max(feed_id(reply[0]), delivered)
-            found.append(PartitionProgress(partition, end, done, reply[3] + reply[4]))
+            waited = int(reply[5]) / 1000 if reply[5] else None
+            held = Held(reply[6].decode(), reply[7] / 1000, reply[8]) if reply[3] else None
+            waiting = reply[3] + reply[4]
+            found.append(PartitionProgress(partition, end, done, waiting, waited, held, joined=bool(reply[1])))
         return found
 
     async def heartbeats(self, group: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`scripts/parked.py`: what a real worker has parked is listed, shown and retried, whatever has been restarted since."""
+"""`scripts/parked.py`: what a real worker has parked is listed, shown and retried, whatever was restarted since."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def names_of_parked(views: ViewStore) -> list[str]:
 async def test_parked_sessions_outlive_everybody_and_are_retried(
     server: Server, processes: Processes, run: Callable[..., Any]
 ) -> None:
-    """What a worker could not fold is told after worker and server were killed; a retry with mended code takes it up."""
+    """What a worker could not fold is told after all were killed; a retry with mended code takes it up."""
     worker = await processes.sabotaged_worker(server.url, "a")
     await worker.says("worker_started")
     async with open_store(server.url, timeout=20) as store:

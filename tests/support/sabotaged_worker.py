@@ -1,7 +1,7 @@
 """``python -m workers``, sabotaged: the fold obeys messages, after the view has been read and before it is committed.
 
-``DIE`` ends the process without a word, each time. ``FREEZE`` stops it once, until somebody lets it go on. ``FAIL`` makes
-the fold raise.
+``DIE`` ends the process without a word, each time. ``FREEZE`` stops it once, until somebody lets it go on. ``FAIL``
+makes the fold raise.
 """
 
 from __future__ import annotations
