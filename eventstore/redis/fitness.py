@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreUnavailable
+from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
 from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
@@ -28,26 +28,26 @@ async def check_server(link: Link, patience: float) -> None:
         ServerUnfit: It is older than Redis 6.2, or its ``maxmemory-policy`` evicts keys.
         StoreUnavailable: It did not finish loading in time.
     """
-    info = _parse(await link.call("INFO"))
+    info = await _info(link)
     pauses = Pauses(patience)
     while info.get("loading") == "1":
         if not await pauses.next():
             raise StoreUnavailable(f"The server is still loading its data after {patience:g} s. Try again later.")
-        info = _parse(await link.call("INFO"))
-    version = info.get("redis_version", "0.0.0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        info = await _info(link)
+    version = info.get("redis_version")
+    if version is not None and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
+    policy = info.get("maxmemory_policy") or await _configured(link, "maxmemory-policy")
+    if policy not in (None, "noeviction"):
         raise ServerUnfit(
             f"The server's maxmemory-policy is {policy!r}: when memory runs out it would delete whole sessions. "
             "Run CONFIG SET maxmemory-policy noeviction, and set it in the server's configuration file."
         )
-    if info.get("aof_enabled") != "1" and info.get("run_id") not in _warned:
+    if info.get("aof_enabled") == "0" and info.get("run_id") not in _warned:
         _warned.add(info.get("run_id"))
         log.warning(
             "The server writes no append-only file: what was appended since its last snapshot is lost when it stops. "
-            "Set appendonly yes to keep conversations.",
+            "Run CONFIG SET appendonly yes, and set it in the server's configuration file, to keep conversations.",
             action="server_without_aof",
         )
 
@@ -77,6 +77,34 @@ async def open_namespace(link: Link, namespace: str, partitions: int | None) -> 
             "its sessions would not be found. Leave the count out, or use another namespace."
         )
     return actual
+
+
+async def _info(link: Link) -> dict[str, str]:
+    """Return what the server tells of itself: nothing, where it does not tell this user."""
+    try:
+        return _parse(await link.call("INFO"))
+    except StoreRefused as refused:
+        _unknown("its version and whether it keeps a file", refused)
+        return {}
+
+
+async def _configured(link: Link, setting: str) -> str | None:
+    """Return a setting that INFO did not tell, None if the server does not tell it at all (as hosted ones do)."""
+    try:
+        found = await link.call("CONFIG", "GET", setting)
+    except StoreRefused as refused:
+        _unknown(setting, refused)
+        return None
+    return found[1].decode() if len(found) > 1 else None
+
+
+def _unknown(what: str, refused: StoreRefused) -> None:
+    log.debug(
+        "The server does not tell how it is set: see yourself that it is fit, as docs/OPERATIONS.md says.",
+        action="server_untold",
+        untold=what,
+        reason=str(refused),
+    )
 
 
 def _parse(info: bytes) -> dict[str, str]:

@@ -32,6 +32,8 @@ log = get_logger("link")
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 WRONG_PASSWORD = "invalid username-password"  # noqa: S105 - how redis-py words it, as a mere ConnectionError
+NOT_PROVED = "CERTIFICATE_VERIFY_FAILED"
+"""How OpenSSL names a certificate that proves nothing."""
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 
 
@@ -41,7 +43,7 @@ class LinkLost(StoreUnavailable):
     Attributes:
         sent: Whether the commands may have reached the server.
         epoch: Which of the link's connections it was.
-        answered: Whether the server answered, and refused the connection (a wrong password, say).
+        answered: Whether the server answered, and the connection was refused (a wrong password or certificate, say).
     """
 
     def __init__(self, reason: str, *, sent: bool, epoch: int, answered: bool = False) -> None:
@@ -162,7 +164,7 @@ class Link:
             await self._converse(connection)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
-            answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason
+            answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason or NOT_PROVED in reason
         finally:
             self._runner = None
             self._fail_all(reason, answered=answered)

@@ -72,7 +72,8 @@ class RedisStore:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
             if isinstance(error, LinkLost) and error.answered:
-                raise StoreRefused(f"Redis answers, and refuses. {error} Check the credentials and the URL.") from error
+                advice = "Check the credentials, the certificates and the URL."
+                raise StoreRefused(f"Redis answers, and it cannot be used. {error} {advice}") from error
             if isinstance(error, LinkLost):
                 advice = "Check that it runs, and the URL and credentials."
                 raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error

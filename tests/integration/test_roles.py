@@ -13,7 +13,6 @@ from redis.exceptions import NoPermissionError, ResponseError
 from support.processes import Processes
 from support.projected import projected
 from support.servers import Server, binaries
-from support.waiting import until
 from support.whole_api import OPENS, READS, TELLS, WRITES, answers, public_methods
 
 from contextengine import ContextEngine, InvalidInput, NotPermitted
@@ -110,6 +109,8 @@ class TestMay:
             consumer = await store.feed.join("projection", "a")
             while await projector.step(consumer, wait=0):
                 pass
+            await store.feed.trim()
+            assert await guarded.admin.exists(f"{_tag(store, 'old')}:feed-trimmed")
             consumer.abandon()
             await writer.update_session("changed", {"user_id": "ann"})
             await writer.end_session("ended")
@@ -139,7 +140,7 @@ class TestMay:
                     assert walked == [s.session_id for s in listed[0]], role
 
     async def test_workers_work(self, guarded: Guarded) -> None:
-        """Worker processes, of both kinds, project, compact, trim, take over and leave under the worker's rules."""
+        """Worker processes, of both kinds, project, compact, take over and leave under the worker's rules."""
         url = guarded.url("worker")
         async with Processes() as processes, guarded.engine("writer") as writer:
             projecting = await processes.worker(url, "a", claim_after=0.2)
@@ -153,7 +154,6 @@ class TestMay:
                 await projected(store)
                 (snapshot,) = await open_views(store).read_sessions(["s"])
                 assert (snapshot.version, snapshot.tail) == (await store.version("s"), [])
-                await until(lambda: guarded.admin.exists(f"{_tag(store, 's')}:feed-trimmed"))
             for worker in (projecting, compacting):
                 worker.terminate()
                 assert await worker.ended() == 0
