@@ -26,6 +26,7 @@ from eventstore import (
     UnknownSession,
     WrongExpectedVersion,
 )
+from eventstore.errors import shown
 from eventstore.ids import check_name
 from projections.session import ACTIVE, COUNTERS
 
@@ -196,7 +197,7 @@ class Sessions(Open):
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
-        raise InvalidInput(f"{name} must be True or False, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be True or False, not {shown(value)}.")
     return value
 
 
@@ -204,13 +205,13 @@ def _checked_changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Refuse changes that would leave a session view of wrong types."""
     for name, value in changes.items():
         if name in FIXED:
-            raise InvalidInput(f"updates may not replace {name!r}.")
+            raise InvalidInput(f"updates may not replace {shown(name)}.")
         if name == "metadata":
             dict_of(value, "updates['metadata']")
         elif name in {"user_id", "status"}:
             check_name(value, name.replace("_", " "))
         elif name == "total_processing_time":
-            seconds_of(value, f"updates[{name!r}]")
+            seconds_of(value, f"updates[{shown(name)}]")
         elif name in COUNTERS:
-            count_of(value, f"updates[{name!r}]")
+            count_of(value, f"updates[{shown(name)}]")
     return changes

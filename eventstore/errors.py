@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from eventstore.events import RecordedEvent
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return how a refused value looks in a message: shortened, and whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - numbers too long to print, lists too deep, and whatever a class makes of it
+        return f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= most else text[:most] + "..."
+
+
 class ContextEngineError(Exception):
     """The root of every error that this project raises on purpose."""
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
-from eventstore.errors import ContextEngineError, InvalidInput
+from eventstore.errors import ContextEngineError, InvalidInput, shown
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Feed, Position
 
@@ -221,4 +221,4 @@ def check_number(name: str, value: object) -> int:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r:.80}" if not isinstance(value, int) or abs(value) <= MAX_NUMBER else "a larger one"
+    return shown(value) if not isinstance(value, int) or abs(value) <= MAX_NUMBER else "a larger one"

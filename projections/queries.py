@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, shown
 from eventstore.feed import Position
 from eventstore.store import EventStore
 from projections import behind
@@ -250,4 +250,4 @@ def _parse_cursor(cursor: str | None) -> Listed | None:
         active_ms, session_id = cursor.split(":", 1)
         return Listed(int(active_ms), session_id.encode())
     except (ValueError, AttributeError, TypeError):
-        raise InvalidInput(f"{cursor!r:.100} is not a cursor: pass the one that the previous page gave.") from None
+        raise InvalidInput(f"{shown(cursor)} is not a cursor: pass the one that the previous page gave.") from None
