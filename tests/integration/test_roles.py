@@ -350,6 +350,18 @@ class TestMayNot:
                     await user.execute_command(*attack)  # type: ignore[no-untyped-call]
 
 
+class TestWhatIsLeft:
+    async def test_a_log_that_a_writer_trimmed_shows(self, guarded: Guarded) -> None:
+        """A log trimmed by an append with MAXLEN, which no rule can forbid, has fewer entries than its head says."""
+        async with open_store(guarded.url("writer")) as store, Redis.from_url(guarded.url("auditor")) as auditor:
+            await store.append("s", [MessageAdded("user", f"{n}") for n in range(5)])
+            log, last = _log(store, "s"), (await store.read("s"))[-1]
+            assert await auditor.xlen(log) == await store.version("s")
+            async with Redis.from_url(guarded.url("writer")) as thief:
+                await thief.xadd(log, {"e": last.entry}, id=f"6-{last.recorded_ms}", maxlen=1, approximate=False)
+            assert await auditor.xlen(log) < await store.version("s")
+
+
 class TestScript:
     async def test_as_a_file(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The lines in the form of a file are taken by a server that starts with that file."""
