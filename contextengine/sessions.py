@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -181,6 +181,19 @@ class Sessions(Open):
     async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
         """Do as `cleanup_inactive_sessions`, in hours."""
         return await self.cleanup_inactive_sessions(seconds_of(max_idle_hours, "max_idle_hours") * 3600)
+
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of a call that raised `AppendOutcomeUnknown`, None if nothing was stored.
+
+        Args:
+            session_id: The ``session_id`` of the error.
+            event_ids: Its ``event_ids``.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            StoreUnavailable: The server is not back yet: ask again.
+        """
+        return await self._here().store.outcome(session_id, event_ids)
 
     async def _existing(self, session_id: str) -> Session:
         session = await self.get_session(session_id)

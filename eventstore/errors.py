@@ -128,7 +128,7 @@ class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
         """Keep the ids, so that the caller can look for them later."""
         super().__init__(
             f"It is not known whether {len(event_ids)} event(s) of session {session_id!r} were stored: {reason}. "
-            "Do not append them anew blindly: read the session and look for .event_ids first."
+            "Do not append them anew blindly: ask outcome(error.session_id, error.event_ids) first."
         )
         self.session_id = session_id
         self.event_ids = list(event_ids)

@@ -126,6 +126,21 @@ class EventStore(Protocol):
         """
         ...
 
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of an append that raised `AppendOutcomeUnknown`, None if nothing was stored.
+
+        Ask the store that raised: it first makes sure that the lost append cannot arrive any more.
+
+        Args:
+            session_id: The ``session_id`` of the error.
+            event_ids: Its ``event_ids``.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            StoreUnavailable: The server is not back yet.
+        """
+        ...
+
     def read(
         self,
         session_id: str,

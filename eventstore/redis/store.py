@@ -13,6 +13,7 @@ from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, 
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
+from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender, recorded
 from eventstore.redis.feed import RedisFeed, feed_id, pointers_of
 from eventstore.redis.fitness import check_server, open_namespace
@@ -109,6 +110,10 @@ class RedisStore:
             except ContextEngineError as error:
                 results.append(error)
         return results
+
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
+        return await outcome_of(self, session_id, event_ids)
 
     def read(
         self,

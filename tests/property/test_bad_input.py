@@ -162,6 +162,7 @@ SANE: dict[str, Any] = {
     "compress_first": False,
     "settings": {"keep_recent": 3},
     "version": 1,
+    "event_ids": ["nobody's"],
 }
 """What a sane caller passes for a parameter of this name, whatever the method."""
 

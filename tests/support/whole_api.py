@@ -60,6 +60,7 @@ READS: dict[str, Call] = {
     "list_checkpoints": lambda e: e.list_checkpoints("thread"),
     "get_writes": lambda e: e.get_writes("thread", "c1"),
     "list_sessions": lambda e: e.list_sessions(),
+    "outcome": lambda e: e.outcome("s", ["nobody's"]),
     "get_global_metrics": lambda e: e.get_global_metrics(),
 }
 TELLS: dict[str, Call] = {
