@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from typing import ClassVar
 
 import anyio
 
@@ -39,6 +40,10 @@ class FeedWorker(abc.ABC):
         name: The consumer's name. One that stays the same over restarts takes up its own unfinished work soonest.
         claim_after: Seconds after which the unfinished work of another worker is taken over.
     """
+
+    TRIMS: ClassVar[bool] = False
+    """Whether it trims the feeds. Whoever does so must have joined the group that makes the views: what is dropped
+    before that group exists would never come into a list."""
 
     def __init__(self, store: EventStore, group: str, *, name: str | None, claim_after: float) -> None:
         """Begin stopped."""
@@ -91,7 +96,7 @@ class FeedWorker(abc.ABC):
                 if loop.time() >= claim_at:
                     await self.take_over(consumer)
                     claim_at = loop.time() + self._claim_after / 3
-                if loop.time() >= trim_at:
+                if self.TRIMS and loop.time() >= trim_at:
                     await self._store.feed.trim()
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)

@@ -26,6 +26,8 @@ class ProjectionWorker(FeedWorker):
         claim_after: Seconds after which the unfinished work of another worker is taken over.
     """
 
+    TRIMS = True
+
     def __init__(
         self, store: EventStore, views: ViewStore, *, name: str | None = None, claim_after: float = CLAIM_AFTER
     ) -> None:
