@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import anyio
 
-from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.errors import NotPermitted, StoreRefused, StoreUnavailable
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
@@ -53,6 +53,7 @@ class FeedWorker(abc.ABC):
         self._claim_after = claim_after
         self._consumer: Consumer | None = None
         self._stopping = anyio.Event()
+        self._worked = False
 
     @abc.abstractmethod
     async def work(self, consumer: Consumer, *, wait: float) -> None:
@@ -66,11 +67,16 @@ class FeedWorker(abc.ABC):
         """Work until `stop` is called, then finish what is in hand and leave.
 
         While the server is away it keeps trying; views do not suffer, for readers bring them up to date themselves.
+
+        Raises:
+            NotPermitted: It may not work at all: its user has another role.
         """
         while not self._stopping.is_set():
             try:
                 await self._follow()
             except (StoreUnavailable, StoreRefused) as error:
+                if isinstance(error, NotPermitted) and not self._worked:
+                    raise
                 log.warning("The server does not serve.", action="worker_waiting", worker=self.name, error=str(error))
                 with anyio.move_on_after(PAUSE):
                     await self._stopping.wait()
@@ -100,6 +106,7 @@ class FeedWorker(abc.ABC):
                     await self._store.feed.trim()
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
+                self._worked = True
             await consumer.leave()
         finally:
             self._consumer = None

@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from support.processes import Processes
 from support.projected import projected
 from support.servers import Server, binaries
+from support.waiting import until
 from support.whole_api import OPENS, READS, TELLS, WRITES, answers, public_methods
 
 from contextengine import ContextEngine, InvalidInput, NotPermitted
@@ -158,6 +159,23 @@ class TestMay:
                 worker.terminate()
                 assert await worker.ended() == 0
                 assert not [line for line in worker.lines if line["level"] in ("warning", "error")]
+
+    async def test_who_may_not_work_says_so(self, guarded: Guarded) -> None:
+        """A worker process without the rules exits, a worker inside an engine is missed by its health; calls go on."""
+        async with ContextEngine(guarded.url("writer")) as engine:
+            await engine.add_conversation_message("s", "user", "hi")
+            assert [s.session_id for s in await engine.list_sessions()] == ["s"]
+
+            async def missed() -> bool:
+                issues = (await engine.health_check())["issues"]
+                return any("The worker in this process died: NotPermitted" in issue for issue in issues)
+
+            await until(missed)
+        async with Processes() as processes:
+            for kind in ([], ["--compaction"]):
+                worker = await processes.worker(guarded.url("reader"), "a", *kind)
+                assert await worker.ended() == 1
+                assert "NotPermitted" in worker.said("worker_failed")[0]["error"]
 
     async def test_workers_park_and_retry(self, guarded: Guarded) -> None:
         """A worker may count what may have killed another, park a session and retry it."""
