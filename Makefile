@@ -1,10 +1,13 @@
-# make demo and make test set up all that they need in $(VENV), and again only when pyproject.toml has changed.
+# make demo, make test and make bench set up all that they need in $(VENV), and again only when pyproject.toml has
+# changed; so does make test-aiecs in $(VENV_AIECS), because the agents' package brings packages that nothing else needs.
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_AIECS ?= .venv-aiecs
 ARGS ?=
 PYTEST_ARGS ?=
 
+AIECS = 2.2.0
 NEEDED = 3.11
 BIN = $(VENV)/bin
 
@@ -14,10 +17,10 @@ new_enough = @$(1) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check clean
+.PHONY: help demo test test-aiecs bench check clean
 
 help: ## print this
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  VENV=$(VENV) is where they install what they need, PYTHON=$(PYTHON) what makes it."
 
@@ -27,24 +30,39 @@ demo: $(VENV)/.installed-demo ## record conversations, kill the server, compare 
 test: $(VENV)/.installed-dev ## run the tests (PYTEST_ARGS="-k append")
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-aiecs: $(VENV_AIECS)/.installed ## run real agents, and the examples, on it
+	@$(VENV_AIECS)/bin/python -m pytest tests/with_aiecs $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-bench ## measure it against raw Redis, in 4 to 6 minutes (ARGS="--quick")
+	@$(BIN)/python scripts/bench.py $(ARGS)
+
 check: $(VENV)/.installed-dev ## check style and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-clean: ## remove caches, build output, the demo's data, and the virtual environment if make has made it
-	@if [ -e "$(VENV)/.made-by-make" ]; then rm -rf "$(VENV)"; fi
-	@rm -rf .demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove caches, build output, what the demo and the examples keep, and the virtual environments that make has made
+	@for venv in "$(VENV)" "$(VENV_AIECS)"; do if [ -e "$$venv/.made-by-make" ]; then rm -rf "$$venv"; fi; done
+	@rm -rf .demo examples/.data build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.*' -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(call new_enough,$(BIN)/python)
-	@echo "Installing contextengine and what make $(if $(filter demo,$*),demo,test) needs into $(VENV) ..."
+	@echo "Installing contextengine and what make $(patsubst dev,test,$*) needs into $(VENV) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-$(BIN)/python:
+$(VENV_AIECS)/.installed: pyproject.toml tests/with_aiecs/requirements.txt | $(VENV_AIECS)/bin/python
+	@$(VENV_AIECS)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || { rm -rf $(VENV_AIECS); \
+		echo "aiecs needs Python 3.11 or 3.12; name one: make test-aiecs PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing aiecs $(AIECS) and what make test-aiecs needs into $(VENV_AIECS) ..."
+	@$(VENV_AIECS)/bin/python -m pip install --quiet --disable-pip-version-check --prefer-binary \
+		--editable '.[embedded]' --requirement tests/with_aiecs/requirements.txt
+	@$(VENV_AIECS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps aiecs==$(AIECS)
+	@touch $@
+
+$(VENV)/bin/python $(VENV_AIECS)/bin/python:
 	$(call new_enough,$(PYTHON))
-	@$(PYTHON) -m venv $(VENV)
-	@touch $(VENV)/.made-by-make
+	@$(PYTHON) -m venv $(@:/bin/python=)
+	@touch $(@:/bin/python=)/.made-by-make

@@ -6,7 +6,7 @@ import os
 
 from redis.asyncio import Redis
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, UnknownStoreUrl
 
 
 async def get_redis_client(
@@ -29,10 +29,17 @@ async def get_redis_client(
 
     Raises:
         InvalidInput: A number in the environment is none.
+        UnknownStoreUrl: The environment names a store that is no Redis.
     """
     url = os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL")
     if url is not None and (host, port, db, password) == (None, None, None, None):
-        return Redis.from_url(url)
+        try:
+            return Redis.from_url(url)
+        except ValueError:
+            raise UnknownStoreUrl(
+                "There is no Redis client of the store that CONTEXTENGINE_URL or REDIS_URL names: leave the client "
+                "out, and ContextEngine() opens that store."
+            ) from None
     return Redis(
         host=host or os.environ.get("REDIS_HOST", "localhost"),
         port=port if port is not None else _number("REDIS_PORT", 6379),

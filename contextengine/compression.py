@@ -20,7 +20,7 @@ from eventstore.errors import shown
 from eventstore.logs import get_logger
 from eventstore.store import check_number
 from projections.history import message_of
-from workers.compaction import Compacted, CompactionDefaults, CompressionConfig
+from workers.compaction import Compacted, CompactionBusy, CompactionDefaults, CompressionConfig
 from workers.compaction.config import CALLABLES
 from workers.compaction.strategies import known_strategies
 
@@ -128,11 +128,13 @@ class Compression(Conversations):
                 own prompt compaction) leave the configured one.
 
         Returns:
-            As `compress_conversation`; None if nothing was due.
+            As `compress_conversation`; None if nothing was due, or somebody else is compacting it.
         """
         began = time.perf_counter()
         try:
             return await self._compress_if_needed(session_id, strategy)
+        except CompactionBusy:  # an agent does not wait for what another is doing
+            return None
         except Exception as error:  # noqa: BLE001 - an exception here would fail the agent's task, which is done
             log.warning(
                 "A history was not compacted after an append.",
@@ -187,6 +189,7 @@ class Compression(Conversations):
         runtime = self._here()
         await runtime.append(session_id, CompactionConfigured(settings))
         runtime.compact_in_background()
+        runtime.keep_working()
         return True
 
     async def expand_summary(self, session_id: str, version: int) -> list[Message]:
@@ -221,7 +224,7 @@ class Compression(Conversations):
         wanted = (strategy,) if isinstance(strategy, str) else strategy or ()
         if ours := [name for name in wanted if name in known_strategies()]:
             config = config.changed({"strategy": ours[0]})
-        done = await self._here().compactor.compact_if_due(session_id, config)
+        done = await self._here().compactor.compact_if_due(session_id, config, wait=False)
         return None if done is None or done.version is None else _report(done, began)
 
     async def _config_for(
@@ -261,10 +264,11 @@ def _config(config: object, name: str) -> CompressionConfig:
 
 
 def _client(client: Any) -> Any:
-    if client is not None and not callable(getattr(client, "generate_text", None)) and not callable(client):
+    abilities = (client, *(getattr(client, name, None) for name in ("generate_text", "get_embeddings")))
+    if client is not None and not any(map(callable, abilities)):
         raise InvalidInput(
-            f"llm_client must have generate_text, or be an async function from a prompt to a text, which "
-            f"{type(client).__name__} is not."
+            f"llm_client must have generate_text or get_embeddings, or be an async function from a prompt to a text, "
+            f"which {type(client).__name__} is not."
         )
     return client
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from contextengine.arguments import dict_of, limit_of, text_of
 from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
@@ -14,6 +16,8 @@ from eventstore.errors import shown
 from projections.history import message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
+NEWEST = 50
+"""So many messages a reader gets who does not say how many it wants."""
 
 
 class Conversations(Open):
@@ -74,7 +78,7 @@ class Conversations(Open):
         return True
 
     async def get_conversation_history(
-        self, session_id: str, limit: int | None = 50, *, include_compacted: bool = False
+        self, session_id: str, limit: int | UnsetType | None = UNSET, *, include_compacted: bool = False
     ) -> list[Message]:
         """Return the newest messages of the current history, oldest first. An unknown session has none.
 
@@ -82,7 +86,7 @@ class Conversations(Open):
 
         Args:
             session_id: The session.
-            limit: At most so many, a summary included; 0 or None for all.
+            limit: At most so many, a summary included; 0 or None for all. By default 50, or all originals.
             include_compacted: Return the originals instead, as if nothing had ever been compacted.
 
         Raises:
@@ -90,15 +94,16 @@ class Conversations(Open):
             StoreUnavailable: The server does not answer. (An empty list always means an empty history.)
         """
         if include_compacted:
-            return await self._originals(session_id, limit_of(limit))
-        messages = await self._here().queries.history(session_id, limit_of(limit))
+            return await self._originals(session_id, None if limit is UNSET else limit_of(limit))
+        newest = limit_of(NEWEST if limit is UNSET else limit)
+        messages = await self._here().queries.history(session_id, newest)
         return [Message(message) for message in messages]
 
     async def format_conversation_history(
         self,
         session_id: str,
         format: str = "messages",  # noqa: A002 - the name that users know
-        limit: int | None = 50,
+        limit: int | None = NEWEST,
     ) -> Any:
         """Return the newest messages in a shape that prompts take.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from contextengine.agents import Agents
 from contextengine.checkpoints import Checkpoints
@@ -35,9 +35,10 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Metrics, Monitor
     one event loop.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded:///directory`` or ``memory://``. Without it and a
-            client: ``CONTEXTENGINE_URL``, else ``REDIS_URL``, else localhost, and memory if that does not answer.
-        redis_client: A ``redis.asyncio.Redis`` client whose settings are to be used.
+        url: What `eventstore.open_store` takes: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
+            ``rediss+cluster://``, ``embedded:///directory`` or ``memory://``. Without it and a client:
+            ``CONTEXTENGINE_URL``, else ``REDIS_URL``, else localhost, and memory if that does not answer.
+        redis_client: A ``redis.asyncio.Redis`` or ``RedisCluster`` client whose settings are to be used.
         namespace: Engines of different namespaces on one server know nothing of each other.
         partitions: Fixed when the namespace is made; leave it out to take what it has.
         fallback: ``memory`` or ``error``: what happens if the server does not answer when the engine is initialized.
@@ -61,7 +62,7 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Metrics, Monitor
         self,
         url: str | None = None,
         *,
-        redis_client: Redis | None = None,
+        redis_client: Redis | RedisCluster | None = None,
         namespace: str = DEFAULT_NAMESPACE,
         partitions: int | None = None,
         fallback: str | None = None,
@@ -86,8 +87,10 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Metrics, Monitor
         """
         if url is not None and redis_client is not None:
             raise InvalidInput("Give ContextEngine a URL or a redis_client, not both.")
-        if redis_client is not None and not isinstance(redis_client, Redis):
-            raise InvalidInput(f"redis_client must be a redis.asyncio.Redis, not {type(redis_client).__name__}.")
+        if redis_client is not None and not isinstance(redis_client, Redis | RedisCluster):
+            raise InvalidInput(
+                f"redis_client must be a redis.asyncio.Redis or RedisCluster, not {type(redis_client).__name__}."
+            )
         for name, given in (
             ("permanent_backend", permanent_backend),
             ("hook_executor", hook_executor),

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from typing import Any
 
+from contextengine.background import Background, Working
 from contextengine.connecting import connect
 from contextengine.tally import Tally
 from eventstore import (
     ANY,
+    Append,
     Appended,
     ContextDeleted,
+    ContextEngineError,
     ContextSet,
     Event,
     EventStore,
     InvalidSessionId,
     NotInitialized,
 )
-from eventstore.logs import get_logger
+from eventstore.ids import check_session_id
 from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
-from projections.session import GLOBAL
+from projections.session import GLOBAL, begins_a_session
 from workers import CompactionWorker, Compactor, ProjectionWorker
 from workers.compaction import CompactionDefaults
 from workers.following import FeedWorker, default_name
 
-log = get_logger("engine")
-
 DRAIN = 5.0
 """Seconds for which a closing engine lets its worker finish."""
+MOST_KNOWN = 10_000
+"""Sessions that an engine remembers to exist."""
 
 
 class Runtime:
@@ -42,13 +45,15 @@ class Runtime:
         self.projector = Projector(store, self.views)
         self.queries = Queries(store, self.views, self.projector)
         self.compactor = Compactor(store, self.views, defaults)
-        self.tally = Tally(self.queries)
+        self.tally = Tally(self.queries, configured=self.compact_in_background)
+        self._known: set[str] = set()
         self._works = workers
         self._name = f"{default_name()}-{id(self):x}"
-        self._counting = _Background("tally", self.tally.keep_fresh)
-        self._workers: dict[str, _Working] = {}
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._counting = Background("tally", self.tally.keep_fresh, self._not_all_work)
+        self._workers: dict[str, Working] = {}
         if workers:
-            self._workers["worker"] = _Working("worker", self._projection_worker)
+            self._workers["worker"] = Working("worker", self._projection_worker, self._not_all_work)
         if defaults.config.auto_compress_enabled:
             self.compact_in_background()
 
@@ -65,10 +70,20 @@ class Runtime:
     def compact_in_background(self) -> None:
         """See to it that a compaction worker runs in this process, unless workers run elsewhere."""
         if self._works and "compaction worker" not in self._workers:
-            self._workers["compaction worker"] = _Working("compaction worker", self._compaction_worker)
+            name = "compaction worker"
+            self._workers[name] = Working(name, self._compaction_worker, self._not_all_work)
+            self._not_all_work()
 
-    async def append(self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY) -> Appended:
+    async def append(
+        self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY, begins: bool = False
+    ) -> Appended:
         """Append to the log, and count it. Raises as `EventStore.append` does.
+
+        Args:
+            session_id: The session.
+            events: The events.
+            expected_version: What the session must be.
+            begins: Whether the caller knows that the session begins with it, though its stream does not.
 
         Raises:
             InvalidSessionId: The id is that of the global context, and the event is no context's.
@@ -76,14 +91,39 @@ class Runtime:
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
         appended = await self.store.append(session_id, events, expected_version=expected_version)
-        self.tally.count(appended, events)
+        self.tally.count(appended, events, begins=begins)
+        if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
+            self._remember(session_id)
         return appended
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+        """Append to several logs, and count it. Raises as `EventStore.append_many` does."""
+        results = await self.store.append_many(appends)
+        for append, result in zip(appends, results, strict=True):
+            if isinstance(result, Appended):
+                self.tally.count(result, append.events)
+        return results
+
+    async def exists(self, session_id: str) -> bool:
+        """Return whether there is a session. Once there is, there always is: so it is asked for once."""
+        check_session_id(session_id)
+        if session_id not in self._known and await self.queries.exists(session_id):
+            self._remember(session_id)
+        return session_id in self._known
+
+    def _remember(self, session_id: str) -> None:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(session_id)
 
     def keep_working(self) -> None:
         """Start what goes on in the background, or start it again where its event loop has gone."""
+        if self._home is not None and not self._home.is_closed():
+            return
         self._counting.keep()
         for working in self._workers.values():
             working.keep()
+        self._home = asyncio.get_running_loop()
 
     @property
     def worker_failures(self) -> dict[str, str]:
@@ -98,76 +138,14 @@ class Runtime:
         await asyncio.gather(*(working.end(DRAIN) for working in self._workers.values()))
         await self.store.aclose()
 
+    def _not_all_work(self) -> None:
+        self._home = None
+
     def _projection_worker(self) -> FeedWorker:
         return ProjectionWorker(self.store, self.views, name=self._name)
 
     def _compaction_worker(self) -> FeedWorker:
         return CompactionWorker(self.store, self.compactor, name=self._name)
-
-
-class _Background:
-    """A task that is started again when it was cancelled with others, or its event loop has gone."""
-
-    def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._name = name
-        self._work = work
-        self._task: asyncio.Task[None] | None = None
-
-    def keep(self) -> None:
-        task = self._task
-        if task is None or task.cancelled() or task.get_loop().is_closed():
-            self._task = asyncio.get_running_loop().create_task(self._work(), name=f"contextengine-{self._name}")
-            self._task.add_done_callback(self._report)
-
-    @property
-    def failure(self) -> BaseException | None:
-        task = self._task
-        return None if task is None or not task.done() or task.cancelled() else task.exception()
-
-    async def on_its_loop(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run something where the task lives, unless it lives no more."""
-        task = self._task
-        if task is None or task.done() or not task.get_loop().is_running():
-            return
-        if task.get_loop() is asyncio.get_running_loop():
-            await do()
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(do(), task.get_loop()))
-
-    async def end(self, within: float) -> None:
-        """Wait for the task, and cancel it if it has not ended in time."""
-        task = self._task
-        if task is None or task.done() or not task.get_loop().is_running():
-            return
-        if task.get_loop() is not asyncio.get_running_loop():
-            task.get_loop().call_soon_threadsafe(task.cancel)
-            return
-        _, unfinished = await asyncio.wait([task], timeout=within)
-        if unfinished:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def _report(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            log.error("A background task died.", action="background_died", task=self._name, exc_info=error)
-
-
-class _Working(_Background):
-    """A worker in the background."""
-
-    def __init__(self, name: str, make: Callable[[], FeedWorker]) -> None:
-        super().__init__(name, self._run)
-        self._make = make
-        self._worker: FeedWorker | None = None
-
-    async def stop(self) -> None:
-        """Ask the worker to finish what it has in hand."""
-        if self._worker is not None:
-            await self.on_its_loop(self._worker.stop)
-
-    async def _run(self) -> None:
-        self._worker = self._make()
-        await self._worker.run()
 
 
 class Open:

@@ -58,7 +58,8 @@ class Sessions(Open):
         except WrongExpectedVersion:
             while (session := await runtime.queries.session(session_id)) and not session.state.created:
                 try:
-                    await runtime.append(session_id, started, expected_version=session.version)
+                    begins = not session.state.created_ms
+                    await runtime.append(session_id, started, expected_version=session.version, begins=begins)
                 except WrongExpectedVersion:
                     continue
         try:
@@ -95,7 +96,7 @@ class Sessions(Open):
             True.
 
         Raises:
-            UnknownSession: The session does not exist.
+            UnknownSession: The session does not exist; a thread that holds but checkpoints is none.
             InvalidInput: An argument cannot be accepted, or a field cannot be replaced.
         """
         updated = SessionUpdated(
@@ -114,7 +115,7 @@ class Sessions(Open):
             True.
 
         Raises:
-            UnknownSession: The session does not exist.
+            UnknownSession: The session does not exist; a thread that holds but checkpoints is none.
             InvalidInput: The status is empty or ``active``.
         """
         if text_of(status, "status") == ACTIVE:
@@ -172,7 +173,7 @@ class Sessions(Open):
             for session in page.sessions
             if session.state.active_ms <= until.timestamp() * 1000
         ]
-        results = await runtime.store.append_many(stale)
+        results = await runtime.append_many(stale)
         failures = [r for r in results if isinstance(r, ContextEngineError) and not isinstance(r, WrongExpectedVersion)]
         if failures:
             raise failures[0]
@@ -202,9 +203,12 @@ class Sessions(Open):
         return session
 
     async def _append_existing(self, session_id: str, *events: Event) -> None:
+        runtime = self._here()
+        if not await runtime.exists(session_id):
+            raise UnknownSession(session_id)
         try:
-            await self._here().append(session_id, *events, expected_version=EXISTS)
-        except WrongExpectedVersion:
+            await runtime.append(session_id, *events, expected_version=EXISTS)
+        except WrongExpectedVersion:  # it did exist, and its server came back with less
             raise UnknownSession(session_id) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from eventstore import (
 )
 from eventstore.logs import get_logger
 from projections import Queries, Totals
-from projections.session import GLOBAL
+from projections.session import begins_a_session
 
 log = get_logger("engine")
 
@@ -37,9 +37,15 @@ COUNTED: dict[type[Event], str] = {
 class Tally:
     """Counts what this engine appends, on top of the totals that it read last."""
 
-    def __init__(self, queries: Queries) -> None:
-        """Begin with nothing known."""
+    def __init__(self, queries: Queries, configured: Callable[[], None]) -> None:
+        """Begin with nothing known.
+
+        Args:
+            queries: Who is asked for the totals.
+            configured: Called when there are sessions with settings of their own for their compaction.
+        """
         self._queries = queries
+        self._configured = configured
         self._read = Totals()
         self._done: Counter[str] = Counter()
 
@@ -49,8 +55,8 @@ class Tally:
         known = msgspec.structs.asdict(self._read)
         return Totals(**{name: max(0, count + self._done[name]) for name, count in known.items()})
 
-    def count(self, appended: Appended, events: Sequence[Event]) -> None:
-        """Count an append that succeeded."""
+    def count(self, appended: Appended, events: Sequence[Event], *, begins: bool = False) -> None:
+        """Count an append that succeeded; ``begins`` says that a session begins with it, though its stream does not."""
         done = self._done
         done["events"] += len(events)
         for event in events:
@@ -58,20 +64,20 @@ class Tally:
                 done[name] += 1
             elif isinstance(event, SessionEnded):
                 done["active_sessions"] -= 1
-        begins = appended.version == len(events) and appended.session_id != GLOBAL
-        if begins and not all(isinstance(event, CheckpointStored) for event in events):
+        first = appended.version == len(events)
+        if (first or begins) and any(begins_a_session(appended.session_id, event) for event in events):
             done["sessions"] += 1
             done["active_sessions"] += 1
 
     async def begin(self) -> None:
         """Read the totals as far as the workers have come."""
-        self._read = await self._queries.stored_totals()
+        self._take(await self._queries.stored_totals())
 
     async def refresh(self) -> None:
         """Read the totals, unless the workers are behind: then what was read before is worth more."""
         before = self._done.copy()
         if await self._queries.projected():
-            self._read = await self._queries.stored_totals()
+            self._take(await self._queries.stored_totals())
             # What was done before the read is in it; what was done since is counted on.
             self._done.subtract(before)
 
@@ -83,3 +89,8 @@ class Tally:
             except ContextEngineError as error:
                 log.debug("The totals could not be read.", action="totals_unread", error=str(error))
             await asyncio.sleep(REFRESH_EVERY)
+
+    def _take(self, totals: Totals) -> None:
+        self._read = totals
+        if totals.configured:
+            self._configured()

@@ -36,6 +36,7 @@ _decoder = msgspec.json.Decoder(tuple[str, KnownEvent, dict[str, Any]])
 _loose_decoder = msgspec.json.Decoder(tuple[str, dict[str, Any], dict[str, Any]])
 _type_decoder = msgspec.json.Decoder(tuple[Any, _Tagged, Any])
 _types: dict[str, type[Event]] = {cls.__name__: cls for cls in get_args(KnownEvent)}
+_known = frozenset(_types.values())
 _upcasters: dict[tuple[str, int], Upcaster] = {}
 
 
@@ -61,7 +62,7 @@ def encode(
         InvalidEvent: It would not be read back equal: a wrong type, or a value that JSON cannot hold.
         EventTooLarge: The entry is larger than ``max_bytes``.
     """
-    if type(event) not in _types.values():
+    if type(event) not in _known:
         raise InvalidEvent(f"{shown(event)} is not an event of eventstore.events.")
     if meta is not None and "schema" in meta:
         raise InvalidEvent("meta may not have the key 'schema': it is the codec's own.")

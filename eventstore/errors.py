@@ -6,7 +6,7 @@ ContextEngineError
 │   ├── InvalidEvent             wrong types, or a value that JSON cannot give back unchanged
 │   ├── EventTooLarge
 │   └── UnknownStoreUrl
-├── UnknownSession               the session has no events
+├── UnknownSession               there is no such session; nothing was written
 ├── WrongExpectedVersion         somebody else appended first; nothing was written
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
@@ -76,7 +76,7 @@ class UnknownStoreUrl(InvalidInput):
 
 
 class UnknownSession(ContextEngineError, LookupError):
-    """The session has no events, and the operation needs one that exists."""
+    """There is no such session, and the operation needs one. Nothing was written."""
 
     def __init__(self, session_id: str) -> None:
         """Name the session."""

@@ -16,7 +16,7 @@ JSON: TypeAlias = Any
 """None, bool, int, finite float, str without lone surrogates, list of JSON, or dict of str to JSON."""
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=True, omit_defaults=True, kw_only=True):
     """The base of all events.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -81,6 +81,8 @@ class Consumer(Protocol):
 
     group: str
     name: str
+    founded: bool
+    """Whether the group was made for this consumer, who then may have missed what is not in the feed any more."""
 
     async def take(self, *, count: int, wait: float) -> list[Delivery]:
         """Return new entries, up to ``count`` a partition, waiting up to ``wait`` seconds for the first one."""
@@ -129,8 +131,13 @@ class Feed(Protocol):
         """Return for each consumer of a group how many seconds ago it last said that it is alive."""
         ...
 
-    async def trim(self) -> None:
-        """Drop the entries that every group has acknowledged. A feed without groups is kept whole."""
+    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
+        """Drop the entries that every group has acknowledged. A feed without groups is kept whole.
+
+        Args:
+            lapsing: Groups that are forgotten once none of their consumers gives a sign of life any more, so that a
+                group that nobody needs does not keep the feed for ever. One who joins it later has a new group.
+        """
         ...
 
 

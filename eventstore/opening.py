@@ -8,25 +8,32 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import check_namespace, check_partitions
+from eventstore.redis.addresses import CLUSTER_SCHEMES
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from eventstore.store import DEFAULT_NAMESPACE, DEFAULT_PARTITIONS, EventStore
 
 DEFAULT_TIMEOUT = 10.0
+SCHEMES = {"redis", "rediss", "unix", *CLUSTER_SCHEMES, "embedded", "memory"}
 
 
 class Opening:
     """A store that is not open yet: ``await`` it, or use it with ``async with``, which closes the store at the end."""
 
     def __init__(
-        self, target: str | Redis, namespace: str, partitions: int | None, timeout: float, max_event_bytes: int
+        self,
+        target: str | Redis | RedisCluster,
+        namespace: str,
+        partitions: int | None,
+        timeout: float,
+        max_event_bytes: int,
     ) -> None:
         """Check what can be checked without asking a server."""
         check_namespace(namespace)
@@ -90,7 +97,7 @@ class Opening:
 
 
 def open_store(
-    target: str | Redis,
+    target: str | Redis | RedisCluster,
     *,
     namespace: str = DEFAULT_NAMESPACE,
     partitions: int | None = None,
@@ -100,9 +107,10 @@ def open_store(
     """Open the log. Await the result, or use it with ``async with``.
 
     Args:
-        target: ``redis://``, ``rediss://`` or ``unix://`` as in redis-py; ``embedded:///directory`` for a server of our
-            own; ``memory://`` for this process only. Or a ``redis.asyncio.Redis`` client, whose settings are used (the
-            client itself is left alone).
+        target: ``redis://``, ``rediss://`` or ``unix://`` as in redis-py; ``redis+cluster://host:port,host:port...`` or
+            ``rediss+cluster://`` for a cluster, of which some nodes are named; ``embedded:///directory`` for a server
+            of our own; ``memory://`` for this process only. Or a ``redis.asyncio.Redis`` or ``RedisCluster`` client,
+            whose settings are used (the client itself is left alone).
         namespace: Stores of different namespaces on one server know nothing of each other.
         partitions: Fixed when the namespace is made (16 by default). Leave it out to take what the namespace has.
         timeout: Seconds for which a call waits for the server, reconnecting included.
@@ -117,9 +125,10 @@ def open_store(
     """
     if isinstance(target, str):
         _split(target)
-    elif not isinstance(target, Redis):
+    elif not isinstance(target, Redis | RedisCluster):
         raise InvalidInput(
-            f"A store is opened from a URL or a redis.asyncio.Redis client, not {type(target).__name__}."
+            "A store is opened from a URL or from a redis.asyncio.Redis or RedisCluster client, "
+            f"not {type(target).__name__}."
         )
     return Opening(target, namespace, partitions, timeout, max_event_bytes)
 
@@ -132,9 +141,10 @@ def _split(url: str) -> tuple[str, str]:
     """
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
-    if not separator or scheme not in {"redis", "rediss", "unix", "embedded", "memory"}:
+    if not separator or scheme not in SCHEMES:
         shown = urlsplit(url).scheme or url[:40]
         raise UnknownStoreUrl(
-            f"No store serves {shown!r}: use redis://, rediss://, unix://, embedded:///directory or memory://."
+            f"No store serves {shown!r}: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "
+            "embedded:///directory or memory://."
         )
     return scheme, rest

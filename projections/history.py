@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -79,8 +80,8 @@ class HistoryChange(msgspec.Struct, frozen=True):
 
     def apply(self, before: History) -> History:
         """Return the history after the change. ``before`` must hold all messages, if some of them go."""
-        stored = [] if self.cleared else before.messages
-        kept = [message for message in stored[: self.dropped] if message["version"] in self.kept]
+        stored, staying = [] if self.cleared else before.messages, frozenset(self.kept)
+        kept = [message for message in stored[: self.dropped] if message["version"] in staying]
         unchanged = None if self.cleared else before.compaction
         return History([*kept, *stored[self.dropped :], *self.added], self.compaction or unchanged)
 
@@ -139,7 +140,12 @@ def size_of(content: Any, tool_calls: Any) -> int:
 
 def naive_iso(ms: int) -> str:
     """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
-    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return f"{_naive_second(ms // 1000)}.{ms % 1000:03d}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _naive_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def _with(change: HistoryChange, added: Sequence[Message]) -> HistoryChange:
@@ -151,19 +157,20 @@ def _with(change: HistoryChange, added: Sequence[Message]) -> HistoryChange:
 def _compacted(change: HistoryChange, compaction: Compaction) -> HistoryChange:
     """Take the oldest messages away: kept ones of those stored before the change, more of those, then added ones."""
     event = compaction.event
-    stored = change.messages - len(change.kept) - len(change.added)
-    reach = event.replaced + len(event.kept) - len(change.kept)
-    of_stored = max(0, min(reach, stored))
-    reached, rest = change.added[: reach - of_stored], change.added[max(0, reach - of_stored) :]
-    staying = [message for message in reached if message["version"] in event.kept]
+    reach = event.replaced + len(event.kept)
+    of_kept = min(reach, len(change.kept))
+    of_stored = min(reach - of_kept, change.messages - len(change.kept) - len(change.added))
+    of_added = reach - of_kept - of_stored
+    kept = frozenset(event.kept)
+    staying = [message for message in change.added[:of_added] if message["version"] in kept]
     return msgspec.structs.replace(
         change,
         rewritten=compaction.version,
         messages=change.messages - event.replaced,
         dropped=change.dropped + of_stored,
-        kept=tuple(event.kept[: len(event.kept) - len(staying)]),
+        kept=(*event.kept[: len(event.kept) - len(staying)], *change.kept[of_kept:]),
         compaction=compaction,
-        added=(*staying, *rest),
+        added=(*staying, *change.added[of_added:]),
     )
 
 

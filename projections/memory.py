@@ -111,6 +111,7 @@ class MemoryViews:
             context_operations=sum(state.context_operations for state in states),
             checkpoints=sum(state.checkpoint_count for state in states),
             events=self._events,
+            configured=sum(state.configured for state in states),
         )
 
     async def park(self, parked: Parked) -> None:
@@ -141,6 +142,7 @@ class MemoryViews:
 
     async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
         """Let one holder at a time compact a session."""
+        check_session_id(session_id)
         now = time.monotonic()
         present, until = self._leases.get(session_id, (holder, now))
         if present != holder and until > now:
@@ -150,6 +152,7 @@ class MemoryViews:
 
     async def release(self, session_id: str, holder: str) -> None:
         """End a lease."""
+        check_session_id(session_id)
         if self._leases.get(session_id, ("", 0.0))[0] == holder:
             del self._leases[session_id]
 
@@ -170,7 +173,8 @@ class MemoryViews:
         if change.history.cleared:
             views.history, views.compaction = [], b"null"
         oldest, others = views.history[: change.history.dropped], views.history[change.history.dropped :]
-        kept = [message for message in oldest if _version(message).version in change.history.kept]
+        staying = frozenset(change.history.kept)
+        kept = [message for message in oldest if _version(message).version in staying]
         views.history = [*kept, *others, *map(_encode, change.history.added)]
         if change.history.compaction is not None:
             views.compaction = _encode(change.history.compaction)

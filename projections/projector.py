@@ -33,13 +33,18 @@ class Projector:
         self._permitted = True
 
     async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
-        """Bring the views of sessions to the end of their logs. Return what could not be folded."""
+        """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
         failures: list[FoldFailed | CorruptLog] = []
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
             changes = []
-            for change in await asyncio.gather(*map(self._change, await self.views.read_sessions(batch))):
+            parked, snapshots = await asyncio.gather(self.views.parked_among(batch), self.views.read_sessions(batch))
+            todo = [snapshot for snapshot in snapshots if snapshot.session_id not in parked]
+            # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
+            found = [await self._change(snapshot) for snapshot in todo if snapshot.complete]
+            found += await asyncio.gather(*(self._change(snapshot) for snapshot in todo if not snapshot.complete))
+            for change in found:
                 if isinstance(change, ViewsChange):
                     changes.append(change)
                 elif change is not None:
@@ -66,9 +71,7 @@ class Projector:
 
     async def project_or_park(self, session_ids: Iterable[str]) -> None:
         """Project sessions, leaving out the parked ones and parking those that cannot be folded."""
-        wanted = list(session_ids)
-        parked = await self.views.parked_among(wanted)
-        for failure in await self.project(session_id for session_id in wanted if session_id not in parked):
+        for failure in await self.project(session_ids):
             await self.park(failure.session_id, failure.version, str(failure), failure)
 
     async def project_if_permitted(self, session_ids: Iterable[str]) -> None:

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, shown
+from eventstore.events import RecordedEvent
 from eventstore.feed import Position
 from eventstore.store import EventStore
 from projections import behind
 from projections.checkpoints import Checkpoint
 from projections.history import History, Message
 from projections.projector import GROUP, Projector
-from projections.session import SessionState
+from projections.session import SessionState, begins_a_session
 from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
 
 T = TypeVar("T")
@@ -65,6 +66,13 @@ class Queries:
         (snapshot,) = await self._views.read_sessions([session_id])
         change = await self._caught_up(snapshot)
         return SessionAt(session_id, change.version, change.after) if change.version else None
+
+    async def exists(self, session_id: str) -> bool:
+        """Return whether there is a session; one whose events cannot be folded is one."""
+        (snapshot,) = await self._views.read_sessions([session_id])
+        if snapshot.state.created_ms or _any_begins(snapshot.tail):
+            return True
+        return _any_begins(await self._projector.rest_of(snapshot))
 
     async def sessions_at(self, session_ids: Sequence[str]) -> list[SessionAt]:
         """Return sessions as they stand in a list: one that is parked, as it was before the event that parked it."""
@@ -237,6 +245,10 @@ class Queries:
         if not snapshot.complete:
             await self._projector.project_if_permitted([snapshot.session_id])
         return change
+
+
+def _any_begins(events: Sequence[RecordedEvent]) -> bool:
+    return any(begins_a_session(event.session_id, event.data) for event in events)
 
 
 def _cursor(after: Listed | None) -> str | None:

@@ -15,6 +15,7 @@ from eventstore.events import (
     CompactionConfigured,
     ContextDeleted,
     ContextSet,
+    Event,
     HistoryCleared,
     HistoryCompacted,
     MessageAdded,
@@ -22,6 +23,7 @@ from eventstore.events import (
     SessionEnded,
     SessionStarted,
     SessionUpdated,
+    UnknownEvent,
 )
 from eventstore.store import MAX_NUMBER
 from projections.history import size_of, takes_effect
@@ -74,6 +76,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     compaction: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
+    @property
+    def configured(self) -> int:
+        """1 if it has settings of its own for its compaction, else 0."""
+        return int(bool(self.compaction))
+
 
 def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     """Return the state after some more events.
@@ -113,7 +120,7 @@ def _note_time(fields: dict[str, Any], event: RecordedEvent) -> None:
     """Take an event as the session's beginning or as a sign of life. A compaction is neither: nobody said anything."""
     if isinstance(event.data, HistoryCompacted):
         return
-    if fields["created_ms"] or _begins_a_session(event):
+    if fields["created_ms"] or begins_a_session(event.session_id, event.data):
         happened_ms = _happened_ms(event)
         fields["created_ms"] = fields["created_ms"] or happened_ms
         fields["active_ms"] = happened_ms
@@ -157,8 +164,10 @@ def _happened_ms(event: RecordedEvent) -> int:
     return min(max(1, (event.occurred_at - EPOCH) // timedelta(milliseconds=1)), event.recorded_ms)
 
 
-def _begins_a_session(event: RecordedEvent) -> bool:
-    return event.session_id != GLOBAL and not isinstance(event.data, CheckpointStored | CheckpointWritesStored)
+def begins_a_session(session_id: str, event: Event | UnknownEvent) -> bool:
+    """Return whether there is a session, once this event is in the stream."""
+    no_session = CheckpointStored | CheckpointWritesStored | HistoryCompacted
+    return session_id != GLOBAL and not isinstance(event, no_session)
 
 
 def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -122,7 +122,10 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts over all sessions of a namespace, as far as they have been projected."""
+    """Counts over all sessions of a namespace, as far as they have been projected.
+
+    ``configured`` counts the sessions that have settings of their own for their compaction.
+    """
 
     sessions: int = 0
     active_sessions: int = 0
@@ -130,6 +133,7 @@ class Totals(msgspec.Struct, frozen=True):
     context_operations: int = 0
     checkpoints: int = 0
     events: int = 0
+    configured: int = 0
 
 
 class Listed(msgspec.Struct, frozen=True, order=True):

@@ -1,4 +1,4 @@
-"""Fixtures: servers of every kind on this machine, and stores and views on each of them."""
+"""Fixtures: servers of every kind on this machine, a cluster, and stores and views on each of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from support.clusters import Cluster, cluster_binaries
 from support.original import Original
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
 
 SERVERS = binaries()
-BACKENDS = ["memory", *SERVERS]
+CLUSTERS = cluster_binaries()
+BACKENDS = ["memory", *SERVERS, *(["cluster"] if CLUSTERS else [])]
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +55,36 @@ def shared_servers() -> Iterator[Callable[[str], Server]]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[Callable[[], Cluster]]:
+    """Start a cluster of three nodes once, when first asked for; tests take a namespace of their own on it."""
+    with ExitStack() as stack:
+        started: list[Cluster] = []
+
+        def get() -> Cluster:
+            if not started:
+                started.append(stack.enter_context(Cluster(list(CLUSTERS.values())[-1])))
+            return started[0]
+
+        yield get
+        for cluster in started:
+            assert not cluster.errors("CROSSSLOT"), "a command named keys of several slots"
+
+
 @pytest.fixture(params=BACKENDS)
-def url(request: pytest.FixtureRequest, shared_servers: Callable[[str], Server]) -> str:
+def url(
+    request: pytest.FixtureRequest,
+    shared_servers: Callable[[str], Server],
+    shared_cluster: Callable[[], Cluster],
+) -> str:
     """The URL of each kind of store in turn."""
-    return "memory://" if request.param == "memory" else shared_servers(request.param).url
+    match request.param:
+        case "memory":
+            return "memory://"
+        case "cluster":
+            return shared_cluster().url
+        case kind:
+            return shared_servers(kind).url
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from eventstore.logs import get_logger
 from eventstore.store import DEFAULT_NAMESPACE, EventStore
 from projections import open_views
 from workers.compaction import CompactionDefaults, CompactionWorker, Compactor, CompressionConfig
+from workers.compaction.summarizer import can_write
 from workers.following import CLAIM_AFTER, FeedWorker, default_name
 from workers.projection import ProjectionWorker
 
@@ -45,7 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--url",
         default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or "redis://localhost:6379",
-        help="redis://, rediss://, unix:// or embedded:///directory (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
+        help="redis://, rediss://, unix://, redis+cluster:// or embedded:///directory "
+        "(default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
     )
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
     parser.add_argument("--name", help="this worker's name, unique among its group (default: host and process id)")
@@ -95,6 +97,13 @@ def _add_compaction(group: argparse._ArgumentGroup) -> None:
         help="leave so many of the newest as they are (default: %(default)s)",
     )
     group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=defaults.compression_timeout,
+        metavar="SECONDS",
+        help="after so long a model's summary gives place to the built-in summarizer's (default: %(default)g)",
+    )
+    group.add_argument(
         "--summarizer",
         type=_imported,
         metavar="MODULE:NAME",
@@ -107,9 +116,12 @@ def _imported(text: str) -> Any:
     """Return what stands in a module under a name."""
     module, _, name = text.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} should be MODULE:NAME ({error})") from None
+    if isinstance(found, type) or not can_write(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an LLM client nor an async function")
+    return found
 
 
 def _seconds(text: str) -> float:
@@ -190,6 +202,7 @@ def _worker(store: EventStore, options: argparse.Namespace) -> FeedWorker:
         auto_compress_threshold=options.threshold,
         auto_compress_target=options.target,
         auto_compress_token_threshold=options.token_threshold,
+        compression_timeout=options.timeout,
     )
     compactor = Compactor(store, views, CompactionDefaults(config, options.summarizer))
     return CompactionWorker(store, compactor, name=name, claim_after=options.claim_after)

@@ -22,7 +22,10 @@ LONGEST_WAIT = 1.0
 """Seconds for which a worker waits for news before it beats its heart and looks after the dead again."""
 CLAIM_AFTER = 30.0
 """Seconds after which a worker that has not acknowledged its entries is taken for dead. A batch takes under one."""
+BEAT_EVERY = 1.0
 TRIM_EVERY = 10.0
+LAPSING = ("compaction", "compaction-configured")
+"""Groups that may be forgotten while nobody works in them: their workers look at all sessions when they come back."""
 PAUSE = 0.5
 
 
@@ -63,6 +66,9 @@ class FeedWorker(abc.ABC):
     async def work_again(self, consumer: Consumer, claimed: Sequence[Delivery]) -> None:
         """Work on what another worker left; acknowledge it."""
 
+    async def begin(self, consumer: Consumer) -> None:  # noqa: B027 - most have nothing to do
+        """Do what comes before the feed."""
+
     async def run(self) -> None:
         """Work until `stop` is called, then finish what is in hand and leave.
 
@@ -93,17 +99,22 @@ class FeedWorker(abc.ABC):
 
     async def _follow(self) -> None:
         consumer = self._consumer = await self._store.feed.join(self._group, self.name)
-        log.info("Worker started.", action="worker_started", worker=self.name, group=self._group)
         loop = asyncio.get_running_loop()
         claim_at = trim_at = loop.time()
+        beat_at = loop.time() + BEAT_EVERY
         try:
+            await consumer.beat()
+            await self.begin(consumer)
+            log.info("Worker started.", action="worker_started", worker=self.name, group=self._group)
             while not self._stopping.is_set():
-                await consumer.beat()
+                if loop.time() >= beat_at:
+                    await consumer.beat()
+                    beat_at = loop.time() + BEAT_EVERY
                 if loop.time() >= claim_at:
                     await self.take_over(consumer)
                     claim_at = loop.time() + self._claim_after / 3
                 if self.TRIMS and loop.time() >= trim_at:
-                    await self._store.feed.trim()
+                    await self._store.feed.trim(lapsing=LAPSING)
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
                 self._worked = True

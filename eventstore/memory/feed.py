@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from eventstore.feed import Delivery, Held, PartitionProgress, Pointer, Position, check_not_trimmed
 
@@ -88,9 +88,10 @@ class MemoryFeed:
 
     async def join(self, group: str, name: str) -> MemoryConsumer:
         """Become a consumer of a group, making the group if it is new."""
+        founded = group not in self._partitions[0].groups
         for partition in self._partitions:
             partition.groups.setdefault(group, _Group(partition.trimmed))
-        return MemoryConsumer(self._partitions, self._beats, self._bell, group, name)
+        return MemoryConsumer(self._partitions, self._beats, self._bell, group, name, founded=founded)
 
     async def progress(self, group: str) -> list[PartitionProgress]:
         """Return how far the group has come, for each partition."""
@@ -109,8 +110,12 @@ class MemoryFeed:
         now = time.monotonic()
         return {name: now - at for (of_group, name), at in self._beats.items() if of_group == group}
 
-    async def trim(self) -> None:
-        """Drop the entries that every group has acknowledged."""
+    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
+        """Drop the entries that every group has acknowledged, and the lapsing groups of which nobody is alive."""
+        for group in lapsing:
+            if not await self.heartbeats(group):
+                for partition in self._partitions:
+                    partition.groups.pop(group, None)
         for partition in self._partitions:
             done = min((group.done for group in partition.groups.values()), default=0)
             del partition.entries[: done - partition.trimmed]
@@ -143,10 +148,13 @@ class MemoryConsumer:
         bell: Bell,
         group: str,
         name: str,
+        *,
+        founded: bool,
     ) -> None:
         """Share the feed's state."""
         self.group = group
         self.name = name
+        self.founded = founded
         self._partitions = partitions
         self._beats = beats
         self._bell = bell

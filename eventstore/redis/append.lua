@@ -5,11 +5,10 @@
 --       after is '' on the first try. On a later one it is a version that the session had before the first: the events
 --       are then looked for above it, by the id with which each entry begins.
 -- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'error', why}
+--
+-- This is what the server spends its time on, so it makes as few tables and calls as it can.
 
-local heads, feed = KEYS[1], KEYS[2]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local versions, times, results, accepted, conflicts, pointers = {}, {}, {}, {}, {}, {}
+local heads, feed, appends = KEYS[1], KEYS[2], #KEYS - 2
 
 local function number(n) return string.format('%.0f', n) end
 
@@ -33,60 +32,70 @@ local function as_expected(expected, version)
   return tonumber(expected) == version
 end
 
+-- Where the arguments of each append begin, and whose they are.
+local places, sessions, at = {}, {}, 1
+for a = 1, appends do
+  places[a], sessions[a] = at, ARGV[at]
+  at = at + 4 + ARGV[at + 3]
+end
+
 -- First decide everything, because a script's writes are not rolled back.
-local at = 1
-for a = 1, #KEYS - 2 do
-  local log = KEYS[a + 2]
-  local session, expected, after, n = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local first = at + 4
-  at = first + n
+local found = redis.call('HMGET', heads, unpack(sessions))
+local versions, times, bases, results, pointers, conflicts = {}, {}, {}, {}, {}, {}
+for a = 1, appends do
+  local session, place = sessions[a], places[a]
   local version = versions[session]
   if not version then
-    local head = redis.call('HGET', heads, session)
-    if head then
-      local dash = string.find(head, '-', 1, true)
-      version, times[session] = tonumber(string.sub(head, 1, dash - 1)), tonumber(string.sub(head, dash + 1))
-    else
-      version, times[session] = 0, 0
-    end
+    local head = found[a]
+    local dash = head and string.find(head, '-', 1, true)
+    version = dash and tonumber(string.sub(head, 1, dash - 1)) or 0
+    times[session] = dash and tonumber(string.sub(head, dash + 1)) or 0
   end
-  local there = after ~= '' and version_of_event(log, string.sub(ARGV[first], 3, 38), tonumber(after))
+  local after, n = ARGV[place + 2], ARGV[place + 3]
+  local there = after ~= '' and version_of_event(KEYS[a + 2], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
   if there then
     results[a] = {'already', there + n - 1}
-  elseif as_expected(expected, version) then
-    accepted[#accepted + 1] = {a, log, session, version, first, n}
+  elseif as_expected(ARGV[place + 1], version) then
+    bases[a] = version
     version = version + n
+    results[a] = version
     pointers[#pointers + 1] = session
-    pointers[#pointers + 1] = number(version) .. '/' .. number(n)
+    pointers[#pointers + 1] = number(version) .. '/' .. n
   else
-    conflicts[#conflicts + 1] = {a, log, version, (tonumber(expected) or 0) + 1}
+    conflicts[#conflicts + 1] = a
+    results[a] = version
   end
   versions[session] = version
 end
 
--- Then write. The feed comes first: if the server has no memory left, it refuses here, with nothing written.
-if #pointers > 0 then redis.call('XADD', feed, '*', unpack(pointers)) end
-local broken = {}
-for _, append in ipairs(accepted) do
-  local a, log, session, version, first, n = unpack(append)
-  local ms = number(math.max(now, times[session]))
-  for i = 1, n do
-    if not broken[session] then
-      local added = redis.pcall('XADD', log, number(version + i) .. '-' .. ms, 'e', ARGV[first + i - 1])
-      if type(added) == 'table' and added.err then broken[session] = added.err end
+-- Then write. The feed comes first: if the server has no memory left, it refuses here, with nothing written. And its
+-- entry's id tells the time.
+if #pointers > 0 then
+  local now = tonumber(string.match(redis.call('XADD', feed, '*', unpack(pointers)), '^%d+'))
+  local reached, broken = {}, {}
+  for a = 1, appends do
+    local version = bases[a]
+    if version then
+      local session, log, first = sessions[a], KEYS[a + 2], places[a] + 3
+      local ms = '-' .. number(math.max(now, times[session]))
+      for i = 1, results[a] - version do
+        local added = broken[session] or redis.pcall('XADD', log, number(version + i) .. ms, 'e', ARGV[first + i])
+        if type(added) == 'table' then broken[session] = added end
+      end
+      if broken[session] then
+        results[a] = {'error', broken[session].err}
+      else
+        reached[#reached + 1] = session
+        reached[#reached + 1] = number(results[a]) .. ms
+      end
     end
   end
-  if broken[session] then
-    results[a] = {'error', broken[session]}
-  else
-    redis.call('HSET', heads, session, number(version + n) .. '-' .. ms)
-    results[a] = version + n
-  end
+  if #reached > 0 then redis.call('HSET', heads, unpack(reached)) end
 end
 
 -- What got there first may have been written just now.
-for _, conflict in ipairs(conflicts) do
-  local a, log, version, first = unpack(conflict)
-  results[a] = {'conflict', version, redis.call('XRANGE', log, number(first), number(version), 'COUNT', 100)}
+for _, a in ipairs(conflicts) do
+  local from = (tonumber(ARGV[places[a] + 1]) or 0) + 1
+  results[a] = {'conflict', results[a], redis.call('XRANGE', KEYS[a + 2], number(from), number(results[a]), 'COUNT', 100)}
 end
 return results

@@ -10,9 +10,17 @@ from typing import Any, Self, TypeAlias
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    NoPermissionError,
+    ResponseError,
+    TryAgainError,
+)
 
-from eventstore.errors import NotPermitted, StoreRefused
+from eventstore.errors import ContextEngineError, NotPermitted, StoreRefused, StoreUnavailable
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -32,6 +40,43 @@ class Script:
     def load(cls, package: str, name: str) -> Self:
         """Read ``name`` from a package's folder."""
         return cls(files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+class Unserved(StoreUnavailable):
+    """A node did not serve commands. They may be served when they are sent again, perhaps by another node."""
+
+
+ELSEWHERE_OR_LATER = (AskError, TryAgainError, ClusterDownError)
+"""ASK and MOVED (which redis-py takes for a kind of ASK), TRYAGAIN, CLUSTERDOWN: the node has carried out nothing."""
+
+_KEY_AT = {"EVALSHA": 3, "XGROUP": 2}
+_KEY_AFTER = {"XREAD": "STREAMS", "XREADGROUP": "STREAMS"}
+_WITHOUT_KEY = {"CLIENT", "CLUSTER", "EXEC", "INFO", "MULTI", "SCRIPT", "TIME"}
+
+
+def key_of(command: Command) -> bytes:
+    """Return the first key that a command names, the empty one if it names none."""
+    name = str(command[0])
+    if name in _WITHOUT_KEY:
+        return b""
+    at = command.index(_KEY_AFTER[name]) + 1 if name in _KEY_AFTER else _KEY_AT.get(name, 1)
+    key = command[at]
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+def failure(error: Exception) -> ContextEngineError:
+    """Turn the server's error reply into ours: into `Unserved` where another node, or another time, may serve."""
+    # UNBLOCKED: the node has lost its slot, or its rank, while the command was waiting there.
+    if isinstance(error, ELSEWHERE_OR_LATER) or str(error).startswith("UNBLOCKED"):
+        return unserved(error)
+    return refusal(error)
+
+
+def unserved(error: Exception) -> Unserved:
+    """Turn a node's reply that it does not serve a command into ours."""
+    ours = Unserved(f"The node does not serve this now ({type(error).__name__}: {error}).")
+    ours.__cause__ = error
+    return ours
 
 
 _DENIED_IN_A_SCRIPT = ("ACL failure in script", "The user executing the script can't")

@@ -1,47 +1,19 @@
-"""The feeds on Redis: a stream of pointers per partition, read through consumer groups."""
+"""The feeds on Redis: a stream of pointers per partition, and how far consumer groups have come in them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
-from eventstore.errors import StoreRefused
-from eventstore.feed import Delivery, FeedId, Held, PartitionProgress, Pointer, Position
-from eventstore.logs import get_logger
-from eventstore.redis.commands import Argument, Call, Command, Script, checked, refusal
+from eventstore.feed import FeedId, Held, PartitionProgress, Position
+from eventstore.redis.commands import Argument, Call, Script
+from eventstore.redis.consumer import NEVER, RedisConsumer, feed_id
 from eventstore.redis.keys import Keys
-from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links
-
-log = get_logger("feed")
 
 PROGRESS = Script.load("eventstore.redis", "progress.lua")
 TRIM = Script.load("eventstore.redis", "trim.lua")
-BEAT = Script.load("eventstore.redis", "beat.lua")
-LEAVE = Script.load("eventstore.redis", "leave.lua")
-NEVER: FeedId = (0, 0)
-LONGEST_WAIT = 5.0
-FORGET_AFTER = 300
-"""Seconds of silence after which a dead consumer is no longer reported."""
 _LAST_SEQUENCE = 2**64 - 1
-
-
-def feed_id(text: bytes) -> FeedId:
-    """Parse a stream id."""
-    if not text:
-        return NEVER
-    ms, sequence = text.split(b"-")
-    return int(ms), int(sequence)
-
-
-def pointers_of(fields: Sequence[bytes]) -> list[Pointer]:
-    """Return the pointers of a feed entry: session and ``<version>/<count>``, in turn."""
-    pointers = []
-    for session_key, reached in zip(fields[::2], fields[1::2], strict=True):
-        version, count = reached.split(b"/")
-        pointers.append(Pointer(session_key.decode(), int(version), int(count)))
-    return pointers
 
 
 class RedisFeed:
@@ -77,8 +49,8 @@ class RedisFeed:
 
     async def heartbeats(self, group: str) -> dict[str, float]:
         """Return for each consumer of a group how many seconds ago it said that it is alive."""
-        commands = [("TIME",), ("HGETALL", self._workers)]
-        time, beats = await self._links.pipeline(commands)
+        commands = [("TIME",), ("HGETALL", self._workers)]  # the same server's: it compares what it has noted
+        time, beats = await self._links.together(self._workers, commands)
         now = int(time[0]) + int(time[1]) / 1e6
         prefix = group.encode() + b"/"
         return {
@@ -87,8 +59,11 @@ class RedisFeed:
             if field.startswith(prefix)
         }
 
-    async def trim(self) -> None:
-        """Drop the entries that every group has acknowledged."""
+    async def trim(self, *, lapsing: Collection[str] = ()) -> None:
+        """Drop the entries that every group has acknowledged, and the lapsing groups of which nobody is alive."""
+        for group in lapsing:
+            if not await self.heartbeats(group):
+                await self._links.pipeline([("XGROUP", "DESTROY", feed, group) for feed in self._feeds])
         calls: list[Call] = [([feed, self._trimmed(partition)], []) for partition, feed in enumerate(self._feeds)]
         await self._links.evaluate_many(TRIM, calls)
 
@@ -112,114 +87,6 @@ class RedisFeed:
 
     def _trimmed(self, partition: int) -> bytes:
         return self._keys.shared(partition, b"feed-trimmed")
-
-
-class RedisConsumer:
-    """An `eventstore.feed.Consumer` on Redis, with a connection of its own, because it blocks."""
-
-    def __init__(self, links: Links, feeds: Sequence[bytes], workers: bytes, group: str, name: str) -> None:
-        """Take the feeds of all partitions; `register` makes the group."""
-        self.group = group
-        self.name = name
-        self._links = links
-        self._link: Link = links.own(longest_block=LONGEST_WAIT)
-        self._feeds = feeds
-        self._partitions = {feed: p for p, feed in enumerate(feeds)}
-        self._workers = workers
-        self._claim_from = ["0-0"] * len(feeds)
-
-    async def register(self) -> None:
-        """Make the group at each feed's beginning, where it is missing."""
-        commands = [("XGROUP", "CREATE", feed, self.group, "0", "MKSTREAM") for feed in self._feeds]
-        for reply in await self._links.patiently(lambda link: link.submit(commands)):
-            if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
-                raise refusal(reply)
-
-    async def take(self, *, count: int, wait: float) -> list[Delivery]:
-        """Return new entries, waiting up to ``wait`` seconds (5 at most) for the first one."""
-        milliseconds = int(min(wait, LONGEST_WAIT) * 1000)
-        block = ("BLOCK", milliseconds) if milliseconds > 0 else ()
-        new = (">" for _ in self._feeds)
-        reply = await self._read(
-            ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count, *block, "STREAMS", *self._feeds, *new)
-        )
-        deliveries = []
-        for feed, entries in reply or []:
-            partition = self._partitions[feed]
-            deliveries += [Delivery(partition, feed_id(at), pointers_of(fields)) for at, fields in entries]
-        return deliveries
-
-    async def claim(self, *, idle: float, count: int) -> list[Delivery]:
-        """Take over entries that were handed out ``idle`` seconds ago or more."""
-        milliseconds = int(idle * 1000)
-        commands = [
-            ("XAUTOCLAIM", feed, self.group, self.name, milliseconds, start, "COUNT", count)
-            for feed, start in zip(self._feeds, self._claim_from, strict=True)
-        ]
-        claimed: list[tuple[int, list[Any]]] = []
-        for partition, reply in enumerate(checked(await self._link.submit(commands))):
-            self._claim_from[partition] = reply[0].decode()
-            entries = [entry for entry in reply[1] if entry and entry[1]]
-            if entries:
-                claimed.append((partition, entries))
-        return await self._with_attempts(claimed)
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge entries."""
-        by_partition: dict[int, list[str]] = {}
-        for delivery in deliveries:
-            by_partition.setdefault(delivery.partition, []).append("{}-{}".format(*delivery.entry_id))
-        commands: list[Command] = [
-            ("XACK", self._feeds[partition], self.group, *entries) for partition, entries in by_partition.items()
-        ]
-        if commands:
-            await self._links.pipeline(commands)
-
-    async def wake(self) -> None:
-        """End the wait of a `take` that is under way."""
-        if (client_id := self._link.client_id) is not None:
-            with contextlib.suppress(LinkLost):  # then the wait has ended, or ends by itself
-                await self._links.shared().call("CLIENT", "UNBLOCK", client_id)
-
-    async def beat(self) -> None:
-        """Note the server's time as this consumer's sign of life, and forget who has been silent for long."""
-        await self._links.evaluate(BEAT, [self._workers], [self._field, FORGET_AFTER])
-
-    async def leave(self) -> None:
-        """Forget this consumer where it holds nothing."""
-        calls: list[Call] = [([feed], [self.group, self.name]) for feed in self._feeds]
-        await self._links.evaluate_many(LEAVE, calls)
-        await self._links.call("HDEL", self._workers, self._field)
-
-    def abandon(self) -> None:
-        """Close the connection at once."""
-        self._link.abort()
-
-    @property
-    def _field(self) -> str:
-        return f"{self.group}/{self.name}"
-
-    async def _read(self, command: tuple[Argument, ...]) -> Any:
-        """Read through the group, making it anew if the server has lost it."""
-        try:
-            return await self._link.call(*command)
-        except StoreRefused as refused:
-            if "NOGROUP" not in str(refused):
-                raise
-            log.warning("The consumer group is gone; making it anew.", action="group_recreated", group=self.group)
-            await self.register()
-            return await self._link.call(*command)
-
-    async def _with_attempts(self, claimed: list[tuple[int, list[Any]]]) -> list[Delivery]:
-        """Ask how often each claimed entry has been handed out."""
-        entries = [(partition, at, fields) for partition, found in claimed for at, fields in found]
-        commands: list[Command] = [("XPENDING", self._feeds[p], self.group, at, at, 1) for p, at, _ in entries]
-        replies = checked(await self._link.submit(commands)) if commands else []
-        # An entry that another consumer acknowledged meanwhile is pending no more.
-        return [
-            Delivery(partition, feed_id(at), pointers_of(fields), pending[0][3] if pending else 1)
-            for (partition, at, fields), pending in zip(entries, replies, strict=True)
-        ]
 
 
 def _before(place: FeedId) -> FeedId:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
 from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.link import Link
-from eventstore.redis.links import Pauses
+from eventstore.redis.links import Links, Pauses
+from eventstore.redis.topology import OneServer
 from eventstore.store import DEFAULT_PARTITIONS
 
 log = get_logger("redis")
@@ -17,17 +20,26 @@ OLDEST_VERSION = (6, 2)
 _warned: set[str | None] = set()
 
 
-async def check_server(link: Link, patience: float) -> None:
-    """Refuse a server that would lose events; warn of one that keeps nothing on disk.
-
-    Args:
-        link: The server.
-        patience: Seconds for which to wait for a server that is loading its data.
+async def check_servers(links: Links) -> None:
+    """Refuse servers that would lose events; warn of one that keeps nothing on disk.
 
     Raises:
-        ServerUnfit: It is older than Redis 6.2, or its ``maxmemory-policy`` evicts keys.
-        StoreUnavailable: It did not finish loading in time.
+        ServerUnfit: One is older than Redis 6.2, its ``maxmemory-policy`` evicts keys, or it is a cluster's node and
+            was named as a single server.
+        StoreUnavailable: One does not answer, or did not finish loading in time.
     """
+    alone = isinstance(links.topology, OneServer)
+
+    async def check_all() -> None:
+        nodes = links.topology.nodes
+        await asyncio.gather(*(_check(links.to(node), links.timeout, alone=alone) for node in nodes))
+
+    # A single server that is not there is reported at once; a node of a cluster that serves is about to be replaced.
+    await (check_all() if alone else links.patiently(check_all))
+
+
+async def _check(link: Link, patience: float, *, alone: bool) -> None:
+    """Check one server, waiting up to ``patience`` seconds for it to load its data."""
     info = await _info(link)
     pauses = Pauses(patience)
     while info.get("loading") == "1":
@@ -37,6 +49,11 @@ async def check_server(link: Link, patience: float) -> None:
     version = info.get("redis_version")
     if version is not None and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")
+    if alone and info.get("cluster_enabled") == "1":
+        raise ServerUnfit(
+            "This server is a node of a cluster and serves a part of the keys: open it with redis+cluster://host:port, "
+            "or with a redis.asyncio.RedisCluster client."
+        )
     policy = info.get("maxmemory_policy") or await _configured(link, "maxmemory-policy")
     if policy not in (None, "noeviction"):
         raise ServerUnfit(
@@ -52,11 +69,11 @@ async def check_server(link: Link, patience: float) -> None:
         )
 
 
-async def open_namespace(link: Link, namespace: str, partitions: int | None) -> int:
+async def open_namespace(links: Links, namespace: str, partitions: int | None) -> int:
     """Return the partition count of a namespace, making the namespace if it is new.
 
     Args:
-        link: The server.
+        links: Where it is.
         namespace: Its name.
         partitions: The count that the caller wants; None for whatever it has (16 if it is new).
 
@@ -66,10 +83,10 @@ async def open_namespace(link: Link, namespace: str, partitions: int | None) -> 
     """
     key = namespace_key(check_namespace(namespace))
     wanted = DEFAULT_PARTITIONS if partitions is None else check_partitions(partitions)
-    found = await link.call("HGET", key, "partitions")
+    found = await links.call("HGET", key, "partitions")
     if found is None:  # who may only read does not even try to make it
-        await link.call("HSETNX", key, "partitions", wanted)
-        found = await link.call("HGET", key, "partitions")
+        await links.call("HSETNX", key, "partitions", wanted)
+        found = await links.call("HGET", key, "partitions")
     actual = int(found)
     if partitions is not None and actual != partitions:
         raise PartitionCountMismatch(

@@ -1,9 +1,9 @@
-"""One connection to Redis that every task of an event loop shares.
+"""One connection to one node that every task of an event loop shares.
 
 Commands that tasks submit in the same turn of the loop leave in one write, and replies are matched in order; so no
 task ever waits for a free connection, and 64 concurrent calls cost little more than one. It stands on redis-py's
-`Connection` (handshake, authentication, TLS, hiredis), without redis-py's pool and retries: redis-py sends a command
-again whose reply was lost, and an append must not be sent again without asking whether it is there.
+`Connection` for the handshake (see `eventstore.redis.wire`), without redis-py's pool and retries: redis-py sends a
+command again whose reply was lost, and an append must not be sent again without asking whether it is there.
 """
 
 from __future__ import annotations
@@ -13,57 +13,55 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from eventstore.errors import StoreUnavailable
-from eventstore.logs import get_logger
-from eventstore.redis.commands import Argument, Call, Command, Script, next_reply, pack, refusal
-
-log = get_logger("link")
+from eventstore.redis.commands import Argument, Command, Unserved, failure, next_reply, pack
+from eventstore.redis.wire import Wire
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 WRONG_PASSWORD = "invalid username-password"  # noqa: S105 - how redis-py words it, as a mere ConnectionError
 NOT_PROVED = "CERTIFICATE_VERIFY_FAILED"
 """How OpenSSL names a certificate that proves nothing."""
+WRITE_BYTES = 1024 * 1024
+"""So much is written at once before it is asked whether the server keeps up."""
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 
 
-class LinkLost(StoreUnavailable):
+class LinkLost(Unserved):
     """The connection broke.
 
     Attributes:
         sent: Whether the commands may have reached the server.
-        epoch: Which of the link's connections it was.
+        epoch: The epoch in which the connection was made.
         answered: Whether the server answered, and the connection was refused (a wrong password or certificate, say).
     """
 
     def __init__(self, reason: str, *, sent: bool, epoch: int, answered: bool = False) -> None:
-        """Say why, whether the commands were written to the socket, and on which connection of the link."""
+        """Say why, whether the commands were written to the socket, and on which connection."""
         super().__init__(f"The connection to Redis was lost: {reason.rstrip('.')}.")
         self.sent = sent
         self.epoch = epoch
         self.answered = answered
 
 
+Settle: TypeAlias = Callable[["list[Any] | LinkLost"], None]
+"""Called with the replies to some commands, error replies among them, or with what went wrong before they came."""
+
+
 class _Request:
-    """Commands that leave together, and the future of their replies."""
+    """Commands that leave together, and what to do with their replies."""
 
-    __slots__ = ("future", "missing", "packed", "replies", "sent_at")
+    __slots__ = ("missing", "packed", "replies", "sent_at", "settle")
 
-    def __init__(self, packed: list[bytes], count: int, future: asyncio.Future[list[Any]]) -> None:
-        self.packed = packed
-        self.missing = count
+    def __init__(self, commands: Sequence[Command], settle: Settle) -> None:
+        self.packed = b"".join(pack(commands))
+        self.missing = len(commands)
         self.replies: list[Any] = []
-        self.future = future
+        self.settle = settle
         self.sent_at = 0.0
 
 
@@ -73,71 +71,81 @@ class Link:
     Args:
         make_connection: Makes an unconnected redis-py connection.
         reply_timeout: Seconds without the oldest reply after which the connection counts as broken.
+        begin_epoch: Gives each new connection its number.
     """
 
-    def __init__(self, make_connection: Callable[[], AbstractConnection], *, reply_timeout: float) -> None:
+    def __init__(
+        self,
+        make_connection: Callable[[], AbstractConnection],
+        *,
+        reply_timeout: float,
+        begin_epoch: Callable[[], int],
+    ) -> None:
         """Connect later, when there is something to send."""
         self._make_connection = make_connection
         self._reply_timeout = reply_timeout
+        self._begin_epoch = begin_epoch
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[_Request] = deque()
         self._unanswered: deque[_Request] = deque()
-        self._work = asyncio.Event()
+        self._wire: Wire | None = None
+        self._flushes = False
         self._runner: asyncio.Task[None] | None = None
         self.closed = False
         """Whether it was closed for good."""
         self._run_id: bytes | None = None
         self.epoch = 0
-        """How many connections there have been. What was learned on one may not hold on the next."""
+        """The number of the present connection, or of the last one. What was learned on one may not hold on another."""
         self.client_id: int | None = None
         """The server's id of the present connection, or of the last one."""
 
     def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """Send commands, nothing between them, and return the future of their replies.
+        """Send commands at the end of this turn of the loop, nothing between them; return the future of their replies.
 
         An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
         """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self.send(commands, partial(_resolve, future))
+        if self._wire is not None and not self._flushes:
+            self._flushes = True
+            self._loop.call_soon(self.flush)
+        return future
+
+    def send(self, commands: Sequence[Command], settle: Settle) -> None:
+        """Send commands with the next `flush`, nothing between them, and call ``settle`` with their replies."""
         if self.closed:
-            future.set_exception(LinkLost("it was closed", sent=False, epoch=self.epoch))
-            return future
-        self._unsent.append(_Request(pack(commands), len(commands), future))
-        self._work.set()
+            settle(LinkLost("it was closed", sent=False, epoch=self.epoch))
+            return
+        self._unsent.append(_Request(commands, settle))
         if self._runner is None or self._runner.done():
             self._runner = self._loop.create_task(self._run(), name="contextengine-link")
-        return future
+
+    def flush(self) -> None:
+        """Write what waits to be sent, as far as the server keeps up."""
+        self._flushes = False
+        now = self._loop.time()
+        while self._unsent and self._wire is not None and not self._wire.paused:
+            batch, size = [], 0
+            while self._unsent and size < WRITE_BYTES:
+                request = self._unsent.popleft()
+                request.sent_at = now
+                self._unanswered.append(request)
+                batch.append(request.packed)
+                size += len(request.packed)
+                request.packed = b""
+            self._wire.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and return its reply.
 
         Raises:
-            StoreUnavailable: The connection broke.
-            StoreRefused: The server answered with an error.
+            Unserved: The connection broke, or the node does not serve the command now.
+            StoreRefused: The server answered with another error.
         """
         (reply,) = await self.submit([command])
         if isinstance(reply, Exception):
-            raise refusal(reply)
+            raise failure(reply)
         return reply
-
-    async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
-        """Run a script, loading it first where the server does not know it. Raises as `call` does."""
-        (reply,) = await self.evaluate_many(script, [(keys, arguments)])
-        if isinstance(reply, Exception):
-            raise refusal(reply)
-        return reply
-
-    async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """Run a script once for each pair of keys and arguments, in one write. Error replies stand in the list."""
-        commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
-        replies = await self.submit(commands)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            loaded, *again = await self.submit([("SCRIPT", "LOAD", script.text), *(commands[i] for i in unknown)])
-            if isinstance(loaded, Exception):
-                raise refusal(loaded)
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
-        return replies
 
     async def aclose(self) -> None:
         """Close the connection. What is still in flight fails with `LinkLost`."""
@@ -149,6 +157,10 @@ class Link:
     def abort(self) -> None:
         """Begin to close the connection without waiting for it. Call it on the link's own loop."""
         self.closed = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Break the connection. What is in flight fails with `LinkLost`; what is submitted later opens another one."""
         if self._runner is not None:
             self._runner.cancel()
 
@@ -160,28 +172,18 @@ class Link:
             async with asyncio.timeout(self._reply_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
                 await self._end_previous(connection)
-            self.epoch += 1
-            await self._converse(connection)
+            self.epoch = self._begin_epoch()
+            self._wire = Wire(connection, take=self._take, go_on=self.flush)
+            self.flush()
+            await self._watch(self._wire)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
             answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason or NOT_PROVED in reason
         finally:
-            self._runner = None
+            self._runner = self._wire = None
             self._fail_all(reason, answered=answered)
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
-
-    async def _converse(self, connection: AbstractConnection) -> None:
-        """Send and receive until one of the two fails."""
-        tasks = [
-            self._loop.create_task(part) for part in (self._send(connection), self._receive(connection), self._watch())
-        ]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
     async def _end_previous(self, connection: AbstractConnection) -> None:
         """Make sure that nothing sent on the previous connection can still be carried out.
@@ -203,44 +205,40 @@ class Link:
         await connection.send_packed_command(pack(commands), check_health=False)
         return [await next_reply(connection) for _ in commands]
 
-    async def _send(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            batch: list[bytes] = []
-            now = self._loop.time()
-            while self._unsent:
-                request = self._unsent.popleft()
-                request.sent_at = now
-                self._unanswered.append(request)
-                batch += request.packed
-            if batch:
-                await connection.send_packed_command(batch, check_health=False)
+    def _take(self, reply: Any) -> None:
+        """Take a reply to the oldest commands that have not been answered."""
+        request = self._unanswered[0]
+        request.replies.append(reply)
+        request.missing -= 1
+        if not request.missing:
+            self._unanswered.popleft()
+            request.settle(request.replies)
 
-    async def _receive(self, connection: AbstractConnection) -> None:
-        unanswered = self._unanswered
-        while True:
-            reply = await next_reply(connection)
-            request = unanswered[0]
-            request.replies.append(reply)
-            request.missing -= 1
-            if not request.missing:
-                unanswered.popleft()
-                if not request.future.done():
-                    request.future.set_result(request.replies)
+    async def _watch(self, wire: Wire) -> None:
+        """Wait until the connection breaks, and break it when the oldest reply is overdue.
 
-    async def _watch(self) -> None:
-        """Break the connection when the oldest reply is overdue."""
-        while True:
+        Raises:
+            OSError: Always: why it broke.
+            RedisError: What came is no reply.
+        """
+        while not wire.broken.done():
             sent_at = self._unanswered[0].sent_at if self._unanswered else self._loop.time()
             overdue = self._loop.time() - sent_at
             if overdue > self._reply_timeout:
                 raise TimeoutError(f"no reply for {overdue:.1f} s")
-            await asyncio.sleep(self._reply_timeout - overdue + 0.001)
+            await asyncio.wait([wire.broken], timeout=self._reply_timeout - overdue + 0.001)
+        wire.broken.result()
 
     def _fail_all(self, reason: str, *, answered: bool) -> None:
         for requests, sent in ((self._unanswered, True), (self._unsent, False)):
             while requests:
-                future = requests.popleft().future
-                if not future.done():
-                    future.set_exception(LinkLost(reason, sent=sent, epoch=self.epoch, answered=answered))
+                requests.popleft().settle(LinkLost(reason, sent=sent, epoch=self.epoch, answered=answered))
+
+
+def _resolve(future: asyncio.Future[list[Any]], outcome: list[Any] | LinkLost) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, LinkLost):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

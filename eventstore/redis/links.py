@@ -1,20 +1,30 @@
-"""The links to one Redis: a shared one for each event loop, and own ones for commands that block."""
+"""Calls: each command goes to the node that serves its key, and where that has moved, it is sent again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 
 from eventstore.errors import StoreUnavailable, UnknownStoreUrl
-from eventstore.redis.commands import Argument, Call, Command, Script, checked
-from eventstore.redis.link import Link, LinkLost
+from eventstore.redis.addresses import Address, address_of_client, address_of_url
+from eventstore.redis.batches import Batch, Outcome, Parcel, call_of, exchange, not_executed
+from eventstore.redis.commands import (
+    ELSEWHERE_OR_LATER,
+    Argument,
+    Call,
+    Command,
+    Script,
+    Unserved,
+    checked,
+    key_of,
+    unserved,
+)
+from eventstore.redis.nodes import Nodes
+from eventstore.redis.topology import Node
 
 T = TypeVar("T")
 
@@ -22,134 +32,145 @@ FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
 
 
-class PerLoop(Generic[T]):
-    """One T for each event loop, made when first asked for there: what belongs to a loop cannot serve another."""
+class Links(Nodes):
+    """Everything that talks to one Redis goes through here."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        """Take how one is made."""
-        self._make = make
-        self._made: dict[asyncio.AbstractEventLoop, T] = {}
+    def __init__(self, address: Address, timeout: float) -> None:
+        """Connect later, when there is something to send.
 
-    def here(self) -> T:
-        """Return the running loop's."""
-        loop = asyncio.get_running_loop()
-        try:
-            return self._made[loop]
-        except KeyError:
-            for old in [old for old in list(self._made) if old.is_closed()]:
-                del self._made[old]
-            return self._made.setdefault(loop, self._make())
-
-    def drain(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        """Hand over all of them and forget them."""
-        made, self._made = self._made, {}
-        return list(made.items())
-
-
-class Links:
-    """Everything that talks to one Redis goes through here.
-
-    Args:
-        connection_class: What redis-py connects with.
-        settings: Where to connect and how, as redis-py's connection takes it.
-        timeout: Seconds for which a call may wait for an answer, reconnecting included.
-    """
-
-    def __init__(
-        self, connection_class: Callable[..., AbstractConnection], settings: Mapping[str, Any], timeout: float
-    ) -> None:
-        """Connect later, when there is something to send."""
-        self._connection_class = connection_class
-        # RESP2 and bytes, whatever the user's own client prefers; timeouts and retries are ours; and what redis-py's
-        # pool has added for its own notifications of maintenance stays with that pool.
-        self._settings = {name: value for name, value in settings.items() if "maint" not in name} | {
-            "decode_responses": False,
-            "protocol": 2,
-            "socket_timeout": None,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "retry_on_timeout": False,
-            "health_check_interval": 0,
-        }
+        Args:
+            address: Where Redis is, and how to connect to it.
+            timeout: Seconds for which a call may wait for an answer, reconnecting included.
+        """
+        super().__init__(address, timeout)
         self.timeout = timeout
-        self._connection()  # what it does not take, it refuses here
-        self._shared = PerLoop(lambda: Link(self._connection, reply_timeout=timeout))
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> Links:
-        """Take a ``redis://``, ``rediss://`` or ``unix://`` URL.
+        """Take a URL of one of redis-py's schemes, or of a cluster.
 
         Raises:
             UnknownStoreUrl: The URL has a part that redis-py does not understand.
         """
         try:
-            settings = dict(parse_url(url))
-            for of_a_pool in ("max_connections", "timeout"):  # there is no pool: all calls share one connection
-                settings.pop(of_a_pool, None)
-            connection_class: Any = settings.pop("connection_class", Connection)
-            return cls(connection_class, settings, timeout)
+            return cls(address_of_url(url), timeout)
         except (ValueError, TypeError, RedisError) as error:
             raise UnknownStoreUrl(f"The URL {url!r} cannot be used: {error}.") from error
 
     @classmethod
-    def of_client(cls, client: Redis, timeout: float) -> Links:
+    def of_client(cls, client: Redis | RedisCluster, timeout: float) -> Links:
         """Take the settings of a redis-py client; the client itself is left alone."""
-        pool = client.connection_pool
-        return cls(pool.connection_class, pool.connection_kwargs, timeout)
+        return cls(address_of_client(client), timeout)
 
-    def shared(self) -> Link:
-        """Return the running loop's shared link."""
-        return self._shared.here()
+    async def send(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """Send each batch to its node, and return for each what became of it.
 
-    def own(self, *, longest_block: float) -> Link:
-        """Return a new link for commands that block up to ``longest_block`` seconds. Close it after use."""
-        return Link(self._connection, reply_timeout=self.timeout + longest_block)
+        A batch is sent once more, at once, where it needs the script first (NOSCRIPT), or where its keys are just being
+        moved to another node (ASK). In either case the first node has carried out nothing.
+        """
+        parcels = [Parcel(self.shared(batch.key), batch.commands) for batch in batches]
+        outcomes = await exchange(parcels)
+        if not any(map(not_executed, outcomes)):
+            return outcomes
+        again: dict[int, Parcel] = {}
+        for i, batch in enumerate(batches):
+            error = not_executed(outcomes[i])
+            if isinstance(error, NoScriptError) and batch.script is not None:
+                again[i] = Parcel(parcels[i].link, batch.commands, [_load(batch.script)])
+            elif type(error) is AskError:
+                # ASKING holds for the next command, and for a whole transaction.
+                before = [_load(batch.script)] if batch.script is not None else []
+                again[i] = Parcel(self.to(self._node_in(error, batch.key)), batch.commands, [*before, ("ASKING",)])
+        if again:
+            for i, outcome in zip(again, await exchange(list(again.values())), strict=True):
+                outcomes[i] = outcome
+        return [self._served(batch, outcome) for batch, outcome in zip(batches, outcomes, strict=True)]
 
-    async def patiently(self, operation: Callable[[Link], Awaitable[T]], link: Link | None = None) -> T:
-        """Run something that may safely run twice, again if the connection breaks, until the timeout.
+    async def patiently(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run something that may safely run twice, again if a node does not serve it, until the timeout.
 
         Raises:
             StoreUnavailable: It did not succeed in time.
         """
         pauses = Pauses(self.timeout)
         while True:
-            used = link or self.shared()
             try:
-                return await operation(used)
-            except LinkLost as lost:
-                if used.closed or not await pauses.next():
-                    raise StoreUnavailable(f"{lost} Tried for {self.timeout:g} s.") from lost
+                return await operation()
+            except Unserved as missed:
+                await self._recover(missed, pauses)
 
     # The following send what may safely run twice: reads, and writes that come to the same when repeated.
 
-    async def call(self, *command: Argument, link: Link | None = None) -> Any:
+    async def call(self, *command: Argument) -> Any:
         """Send one command and return its reply."""
-        return await self.patiently(lambda used: used.call(*command), link)
+        (reply,) = await self.together(key_of(command), [command])
+        return reply
+
+    async def together(self, key: bytes, commands: Sequence[Command], script: Script | None = None) -> Sequence[Any]:
+        """Send commands to the node that serves a key, nothing between them, and return their replies.
+
+        Args:
+            key: One of theirs; all live in its slot.
+            commands: The commands.
+            script: The script that they call, if they call one.
+        """
+        (replies,) = await self.answers([Batch(key, commands, script)])
+        return checked(replies)
 
     async def pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """Send commands in one write and return their replies."""
-        return checked(await self.patiently(lambda used: used.submit(commands)))
+        """Send commands, those for one node in one write, and return their replies."""
+        if self.topology.together(map(key_of, commands)):
+            return await self.together(key_of(commands[0]), commands)
+        return _single(await self.answers([Batch(key_of(command), [command]) for command in commands]))
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
         """Run a script."""
-        return await self.patiently(lambda used: used.evaluate(script, keys, arguments))
+        (reply,) = await self.evaluate_many(script, [(keys, arguments)])
+        return reply
 
     async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
-        """Run a script once for each pair of keys and arguments, in one write."""
-        return checked(await self.patiently(lambda used: used.evaluate_many(script, calls)))
+        """Run a script once for each pair of keys and arguments, in one write for each node."""
+        return _single(await self.answers([call_of(script, keys, arguments) for keys, arguments in calls]))
 
-    async def aclose(self) -> None:
-        """Close the shared links."""
-        here = asyncio.get_running_loop()
-        for loop, link in self._shared.drain():
-            if loop is here:
-                await link.aclose()
-            elif loop.is_running():
-                loop.call_soon_threadsafe(link.abort)
+    async def answers(self, batches: Sequence[Batch]) -> list[list[Any]]:
+        """Send batches until each is answered, and return their replies, error replies among them.
 
-    def _connection(self) -> AbstractConnection:
-        return self._connection_class(**self._settings)
+        Raises:
+            StoreUnavailable: One was not answered in time.
+        """
+        pauses = Pauses(self.timeout)
+        outcomes: list[Any] = await self.send(batches)
+        while missed := [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Unserved)]:
+            await self._recover(outcomes[missed[-1]], pauses)
+            for i, outcome in zip(missed, await self.send([batches[i] for i in missed]), strict=True):
+                outcomes[i] = outcome
+        return outcomes
+
+    async def _recover(self, missed: Unserved, pauses: Pauses) -> None:
+        """Pause, and find out who serves what, before something is sent again."""
+        if self.closed or not await pauses.next():
+            raise StoreUnavailable(f"{missed} Tried for {self.timeout:g} s.") from missed
+        await self.refresh()
+
+    def _served(self, batch: Batch, outcome: Outcome) -> Outcome:
+        """Return an outcome, as `Unserved` if the node said that it serves this elsewhere or later."""
+        error = not_executed(outcome)
+        if not isinstance(error, ELSEWHERE_OR_LATER):
+            return outcome
+        if isinstance(error, MovedError):
+            self.topology.moved(self._node_in(error, batch.key))
+        return unserved(error)
+
+    def _node_in(self, error: AskError, key: bytes) -> Node:
+        return self.topology.node_at(error.host, error.port, self.topology.node_of(key))
+
+
+def _load(script: Script) -> Command:
+    return ("SCRIPT", "LOAD", script.text)
+
+
+def _single(answers: list[list[Any]]) -> Sequence[Any]:
+    return checked([replies[0] for replies in answers])
 
 
 class Pauses:

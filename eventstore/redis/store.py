@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import anyio
@@ -14,12 +15,16 @@ from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
 from eventstore.outcome import outcome_of
-from eventstore.redis.appender import Appender, recorded
-from eventstore.redis.feed import RedisFeed, feed_id, pointers_of
-from eventstore.redis.fitness import check_server, open_namespace
+from eventstore.redis.appender import Appender
+from eventstore.redis.consumer import feed_id, pointers_of
+from eventstore.redis.feed import RedisFeed
+from eventstore.redis.fitness import check_servers, open_namespace
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import LinkLost
-from eventstore.redis.links import Links, PerLoop
+from eventstore.redis.links import Links
+from eventstore.redis.nodes import PerLoop
+from eventstore.redis.pending import recorded
+from eventstore.redis.reading import pages_backwards, pages_forwards
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
@@ -28,7 +33,7 @@ FEED_PAGE = 50
 
 
 class RedisStore:
-    """An `eventstore.store.EventStore` on one Redis or Valkey server. Make one with `eventstore.open_store`."""
+    """An `eventstore.store.EventStore` on a Redis or Valkey server, or a cluster. `eventstore.open_store` makes one."""
 
     def __init__(
         self,
@@ -67,8 +72,9 @@ class RedisStore:
             PartitionCountMismatch: The namespace was made with another count.
         """
         try:
-            await check_server(links.shared(), links.timeout)
-            count = await open_namespace(links.shared(), namespace, partitions)
+            await links.discover()
+            await check_servers(links)
+            count = await open_namespace(links, namespace, partitions)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
@@ -130,22 +136,9 @@ class RedisStore:
         check_bounds(after, until, limit)
         log = self.keys.log(self.keys.partition(session_key), session_key)
 
-        async def pages() -> AsyncIterator[list[RecordedEvent]]:
-            low, high, left = after + 1, until, limit
-            while left != 0 and (high is None or low <= high):
-                count = PAGE if left is None else min(PAGE, left)
-                first, last = (str(low), "+" if high is None else str(high))
-                command = ("XREVRANGE", log, last, first) if backwards else ("XRANGE", log, first, last)
-                reply = await self.links.call(*command, "COUNT", count)
-                page = [recorded(session_id, found) for found in reply]
-                if page:
-                    yield page
-                if len(page) < count:
-                    return
-                left = None if left is None else left - count
-                low, high = (low, page[-1].version - 1) if backwards else (page[-1].version + 1, high)
-
-        return Reading(pages)
+        if backwards:
+            return Reading(lambda: pages_backwards(self.links, log, session_id, after + 1, until, limit))
+        return Reading(lambda: pages_forwards(self.links, log, session_id, after + 1, until, limit))
 
     def read_all(self, *, after: Position | None = None) -> Reading:
         """Read the events of all sessions. See `EventStore.read_all`."""
@@ -174,13 +167,13 @@ class RedisStore:
         check_bounds(after, None, None)
         log = self.keys.log(self.keys.partition(session_key), session_key)
         block = min(LONGEST_BLOCK, self.links.timeout)
-        link = self.links.own(longest_block=block)
+        link = self.links.own(log, longest_block=block)
         try:
             while True:
                 # An id of the highest sequence number: everything after it has a greater version.
                 last = f"{after}-18446744073709551615"
                 command = ("XREAD", "COUNT", PAGE, "BLOCK", int(block * 1000), "STREAMS", log, last)
-                reply = await self.links.call(*command, link=link)
+                reply = await self.links.patiently(partial(link.call, *command))
                 for found in reply[0][1] if reply else []:
                     event = recorded(session_id, found)
                     after = event.version
@@ -226,15 +219,19 @@ class RedisStore:
     async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
         """Give every session of a partition, pointing at its whole log."""
         seen: set[bytes] = set()  # HSCAN may give a field twice while the hash is being resized
-        cursor = b"0"
+        heads, cursor, server = self.keys.heads(partition), b"0", None
         while True:
-            cursor, found = await self.links.call("HSCAN", self.keys.heads(partition), cursor, "COUNT", PAGE)
+            cursor, found = await self.links.call("HSCAN", heads, cursor, "COUNT", PAGE)
+            link = self.links.shared(heads)
+            again, server = server not in {None, (link, link.epoch)}, (link, link.epoch)
             for session_key, head in zip(found[::2], found[1::2], strict=True):
                 if session_key not in seen:
                     seen.add(session_key)
                     version = int(head.split(b"-")[0])
                     yield Pointer(session_key.decode(), version, version)
-            if cursor == b"0":
+            if again:
+                cursor = b"0"  # another server's cursor, or one from before a restart, passes over some
+            elif cursor == b"0":
                 return
 
     async def _appended(self, partition: int, after: tuple[int, int]) -> AsyncIterator[Pointer]:

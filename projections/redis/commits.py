@@ -43,6 +43,7 @@ COUNTS = {
     "messages": "message_count",
     "context_operations": "context_operations",
     "checkpoints": "checkpoint_count",
+    "configured": "configured",
 }
 """The counts of the totals, and the fields of a session's state that they add up."""
 

@@ -85,7 +85,7 @@ _APPENDS = (
     Grant("set del", ("compacting:*",), "W"),
 )
 _PROJECTS = (
-    Grant("xack xautoclaim xgroup|create xgroup|delconsumer xreadgroup xtrim", ("feed",)),
+    Grant("xack xautoclaim xgroup|create xgroup|delconsumer xgroup|destroy xreadgroup xtrim", ("feed",)),
     Grant("set", ("feed-trimmed",), "W"),
     Grant("del hdel hincrby hset lpush ltrim rpush set zadd zrem", VIEWS),
     Grant("hdel hincrby hset", ("parked", "attempts", "workers")),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id
-from eventstore.redis.appender import recorded
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
-from eventstore.redis.link import Link
+from eventstore.redis.pending import recorded
 from eventstore.redis.store import RedisStore
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
@@ -80,13 +78,7 @@ class RedisViews:
             ("EXEC",),
         ]
 
-        async def read(link: Link) -> Any:
-            replies = (await link.submit(commands))[-1]
-            if isinstance(replies, list) and isinstance(replies[0], NoScriptError):
-                replies = (await link.submit([("SCRIPT", "LOAD", READ.text), *commands]))[-1]
-            return checked(checked([replies])[0])
-
-        reply, messages = await self._links.patiently(read)
+        reply, messages = checked((await self._links.together(view, commands, READ))[-1])
         compacted = None if reply[3] is None else _compaction(reply[3])
         return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(messages)), compacted))
 
@@ -123,12 +115,12 @@ class RedisViews:
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
-        if not changes:
-            return []
-        kept = await self._kept(changes)
-        calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in changes]
-        replies = await self._links.evaluate_many(COMMIT, calls)
-        return [reply == 1 for reply in replies]
+        written: list[bool] = []
+        for batch in _each_once(changes):
+            kept = await self._kept(batch)
+            calls = [commit_call(self._keys, change, kept.get(change.session_id, [])) for change in batch]
+            written += [reply == 1 for reply in await self._links.evaluate_many(COMMIT, calls)]
+        return written
 
     async def listed(
         self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
@@ -163,12 +155,12 @@ class RedisViews:
                     "context_operations",
                     "checkpoints",
                     "events",
+                    "configured",
                 )
             )
         replies = await self._links.pipeline(commands)
         counts = [[int(count or 0) for count in reply] for reply in replies[2::3]]
-        messages, operations, checkpoints, events = map(sum, zip(*counts, strict=True))
-        return Totals(sum(replies[0::3]), sum(replies[1::3]), messages, operations, checkpoints, events)
+        return Totals(sum(replies[0::3]), sum(replies[1::3]), *map(sum, zip(*counts, strict=True)))
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
@@ -222,7 +214,7 @@ class RedisViews:
     async def _kept(self, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
         """Return, for each change that takes the oldest messages away but for some, those, as they are stored.
 
-        If they are not those of the change's base any more, its commit is not going to happen.
+        Each change is of another session. If what is stored is not of its base any more, it is not going to happen.
         """
         choosy = [change for change in changes if change.history.kept]
         if not choosy:
@@ -231,10 +223,11 @@ class RedisViews:
         oldest = await self._links.pipeline(
             [("LRANGE", key, 0, change.history.dropped - 1) for key, change in zip(keys, choosy, strict=True)]
         )
-        return {
-            change.session_id: [message for message in messages if _version(message).version in change.history.kept]
-            for change, messages in zip(choosy, oldest, strict=True)
-        }
+        kept = {}
+        for change, messages in zip(choosy, oldest, strict=True):
+            versions = frozenset(change.history.kept)
+            kept[change.session_id] = [message for message in messages if _version(message).version in versions]
+        return kept
 
     async def _read_other(self, session_id: str, what: bytes, *command: Argument, suffix: bytes = b"") -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
@@ -249,6 +242,18 @@ class RedisViews:
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)
         return self._keys.shared(self._keys.partition(session_key), what), session_key
+
+
+def _each_once(changes: Sequence[ViewsChange]) -> Iterator[list[ViewsChange]]:
+    """Cut changes into batches in which no session comes twice: what the second one keeps, the first may add."""
+    batch: dict[str, ViewsChange] = {}
+    for change in changes:
+        if change.session_id in batch:
+            yield [*batch.values()]
+            batch = {}
+        batch[change.session_id] = change
+    if batch:
+        yield [*batch.values()]
 
 
 def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:

@@ -440,6 +440,22 @@ class TestFeed:
         await store.feed.trim()
         assert len(await slow.claim(idle=0, count=100)) == 10
 
+    async def test_a_lapsing_group_is_forgotten_once_nobody_is_alive(self, store: EventStore) -> None:
+        """A group that may lapse keeps the feed for as long as one of its consumers lives, and then no more."""
+        await store.append("s", said("a"))
+        needed, lapsing = await store.feed.join("needed", "c"), await store.feed.join("lapsing", "c")
+        assert (needed.founded, lapsing.founded) == (True, True)
+        assert not (await store.feed.join("lapsing", "another")).founded
+        await lapsing.beat()
+        await needed.ack(await needed.take(count=10, wait=0))
+        await store.feed.trim(lapsing=["lapsing"])
+        assert len(await lapsing.take(count=10, wait=0)) == 1
+        await lapsing.leave()
+        await store.feed.trim(lapsing=["lapsing"])
+        again = await store.feed.join("lapsing", "c")
+        assert again.founded
+        assert await again.take(count=10, wait=0) == []
+
     async def test_leaving_loses_nothing(self, store: EventStore) -> None:
         """A consumer that leaves with work in hand is kept, so that others can claim it."""
         await store.append("s", said("a"))

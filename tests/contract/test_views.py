@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.conversation import compaction
+from support.waiting import until
 
 from eventstore import (
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
     Event,
@@ -14,11 +17,24 @@ from eventstore import (
     HistoryCleared,
     InvalidInput,
     MessageAdded,
+    RecordedEvent,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
 )
-from projections import GROUP, MISSING, Parked, Projector, Queries, SessionState, Totals, ViewStore, fold, open_views
+from projections import (
+    GROUP,
+    MISSING,
+    Message,
+    Parked,
+    Projector,
+    Queries,
+    SessionState,
+    Totals,
+    ViewStore,
+    fold,
+    open_views,
+)
 from projections.views import TAIL
 
 
@@ -158,6 +174,197 @@ class TestReads:
         assert await queries.context_keys("s") == sorted(f"k{n}" for n in range(700, 800))
 
 
+def so_far(messages: int) -> str:
+    """Return what a reader is told of messages that went."""
+    return f"[Summary of {messages} earlier messages]\n\nso far"
+
+
+async def contents(queries: Queries, last: int | None = None) -> list[object]:
+    """Return what a reader of the history is shown."""
+    return [message["content"] for message in await queries.history("s", last)]
+
+
+class TestCompactions:
+    @pytest.mark.parametrize("projected", [None, 0, 3, 6, 7, 8])
+    @pytest.mark.parametrize("last", [1, 2, 3, 5, 6, 50, None])
+    @pytest.mark.guarantee("V3", "V7")
+    async def test_a_summary_and_then_the_newest(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: int | None, last: int | None
+    ) -> None:
+        """A reader is shown the summary, what was kept, and what came later, wherever the view ends; N in all."""
+        log = [*(said(str(n)) for n in range(1, 7)), compaction(replaced=3, kept=[2]), said("8")]
+        for number, event in enumerate(log, 1):
+            await store.append("s", event)
+            if number == projected:
+                await projector.project(["s"])
+        shown = [so_far(3), "2", "5", "6", "8"]
+        expected = shown if last is None else [shown[0], *shown[max(1, len(shown) - last + 1) :]]
+        assert await contents(queries, last) == expected
+        assert [event.data for event in await store.read("s")] == log
+
+    @pytest.mark.parametrize("projected", range(7))
+    @pytest.mark.guarantee("V7")
+    async def test_a_compaction_of_another_history_does_nothing(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: int
+    ) -> None:
+        """Of two compactions that were planned for one history, one happens; after a clear, none of either."""
+        log: list[list[Event]] = [
+            [said("1"), said("2"), said("3")],
+            [compaction(replaced=1, kept=[1])],
+            [compaction(replaced=3, summary="too late")],
+            [said("6"), compaction(base=4, replaced=2)],
+            [HistoryCleared(), said("9")],
+            [compaction(base=7, replaced=1, summary="too late"), compaction(replaced=1, summary="far too late")],
+        ]
+        expected: list[list[object]] = [
+            ["1", "2", "3"],
+            [so_far(1), "1", "3"],
+            [so_far(1), "1", "3"],
+            [so_far(2), "6"],
+            ["9"],
+            ["9"],
+        ]
+        for number, (events, shown) in enumerate(zip(log, expected, strict=True)):
+            if number == projected:
+                await projector.project(["s"])
+            await store.append("s", events)
+            assert await contents(queries) == shown
+            assert await contents(queries, 1) == (shown[:1] if so_far(1) in shown or so_far(2) in shown else shown[-1:])
+        await projector.project(["s"])
+        assert await contents(queries) == expected[-1]
+
+    @pytest.mark.parametrize("projected", [True, False])
+    async def test_without_a_summary(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: bool
+    ) -> None:
+        """A compaction without a summary, or with one that is not shown, leaves the newest messages alone."""
+        await store.append("s", [said("1"), said("2"), said("3"), compaction(replaced=1, summary=None)])
+        if projected:
+            await projector.project(["s"])
+        assert (await contents(queries), await contents(queries, 1)) == (["2", "3"], ["3"])
+        await store.append("s", compaction(base=4, replaced=1, shown=False))
+        if projected:
+            await projector.project(["s"])
+        assert (await contents(queries), await contents(queries, 1)) == (["3"], ["3"])
+
+    @pytest.mark.parametrize("projected", [True, False])
+    @pytest.mark.guarantee("V7")
+    async def test_long_histories(
+        self, store: EventStore, projector: Projector, queries: Queries, projected: bool
+    ) -> None:
+        """Thousands of messages go and hundreds among them stay, in their order; a clear takes those away too."""
+        for start in range(0, 5000, 1000):
+            await store.append("s", [said(str(n + 1)) for n in range(start, start + 1000)])
+        await projector.project(["s"])
+        kept = [*range(1, 4800, 8)]
+        assert len(kept) == 600
+        await store.append("s", [compaction(replaced=4300, kept=kept), said("new")])
+        if projected:
+            await projector.project(["s"])
+        remaining = [so_far(4300), *map(str, kept), *map(str, range(4901, 5001)), "new"]
+        assert await contents(queries) == remaining
+        assert await contents(queries, 1000) == remaining
+        assert await contents(queries, 3) == [remaining[0], *remaining[-2:]]
+        session = await queries.session("s")
+        assert session is not None
+        assert (session.state.history_messages, session.state.message_count) == (701, 5001)
+        await store.append("s", [HistoryCleared(), said("anew")])
+        if projected:
+            await projector.project(["s"])
+        assert (await contents(queries), await contents(queries, 2)) == (["anew"], ["anew"])
+
+    @pytest.mark.guarantee("V2")
+    async def test_changes_that_follow_each_other_in_one_commit(
+        self, store: EventStore, views: ViewStore, queries: Queries
+    ) -> None:
+        """What a change keeps is what the change before it left, though both are committed in one go."""
+        await store.append("s", [*(said(str(n)) for n in range(1, 5)), compaction(replaced=2, kept=[1, 3])])
+        await store.append("s", [said("6"), said("7"), compaction(base=5, replaced=1, kept=[3, 6])])
+        (snapshot,) = await views.read_sessions(["s"])
+        changes, state = [], SessionState()
+        for base in range(0, 8, 4):
+            changes.append(fold("s", base, state, snapshot.tail[base : base + 4]))
+            state = changes[-1].after
+        assert await views.commit(changes) == [True, True]
+        assert (await views.read_history("s", None)).tail == []
+        assert await contents(queries) == [so_far(1), "3", "6", "7"]
+
+    @pytest.mark.guarantee("V2")
+    async def test_many_projectors_compact_as_one(
+        self, store: EventStore, projector: Projector, queries: Queries
+    ) -> None:
+        """Projectors that race to commit a compaction keep what is kept, once."""
+        await store.append("s", [said(str(n)) for n in range(1, 9)])
+        await projector.project(["s"])
+        await store.append("s", [compaction(replaced=4, kept=[1, 3]), said("10")])
+        await asyncio.gather(*(projector.project(["s"]) for _ in range(8)))
+        assert await contents(queries) == [so_far(4), "1", "3", "7", "8", "10"]
+
+    async def test_is_no_activity(self, store: EventStore, queries: Queries, projector: Projector) -> None:
+        """A compaction makes no session, and none more recent: a session that is idle is as idle after it."""
+        await store.append("nobody", compaction(replaced=1))
+        await store.append("s", [said("1"), CompactionConfigured({"keep": 5})])
+        before = await queries.session("s")
+        assert before is not None
+        await asyncio.sleep(0.002)  # no-sleep-ok: the times are in milliseconds
+        await store.append("s", compaction(replaced=1))
+        for _ in ("the log", "the views"):
+            after = await queries.session("s")
+            assert after is not None
+            assert (after.version, after.state.active_ms) == (3, before.state.active_ms)
+            assert after.state.compaction == {"keep": 5}
+            await projector.project(["s"])
+        assert [session.session_id for session in (await queries.sessions()).sessions] == ["s"]
+        assert await queries.totals() == Totals(sessions=1, active_sessions=1, messages=1, events=4, configured=1)
+
+
+class TestLeases:
+    async def test_one_holder_at_a_time(self, views: ViewStore) -> None:
+        """A lease of a session is given to one, who may extend it; the next gets it when it is released."""
+        assert await views.lease("s", "ann", 60)
+        assert not await views.lease("s", "bob", 60)
+        assert await views.lease("s", "ann", 60)
+        assert await views.lease("t", "bob", 60)
+        await views.release("s", "ann")
+        assert await views.lease("s", "bob", 60)
+        assert not await views.lease("s", "ann", 60)
+
+    async def test_only_its_holder_releases_it(self, views: ViewStore) -> None:
+        """A release by somebody else does nothing, nor does one of a lease that nobody has."""
+        await views.release("s", "ann")
+        assert await views.lease("s", "ann", 60)
+        await views.release("s", "bob")
+        assert not await views.lease("s", "bob", 60)
+
+    async def test_it_ends_by_itself(self, views: ViewStore) -> None:
+        """A lease that its holder does not extend goes to who asks after its time, and is not the old holder's then."""
+        assert await views.lease("s", "ann", 0.05)
+
+        async def bob_has_it() -> bool:
+            return await views.lease("s", "bob", 60)
+
+        await until(bob_has_it)
+        await views.release("s", "ann")
+        assert not await views.lease("s", "ann", 60)
+
+    async def test_the_last_extension_counts(self, views: ViewStore) -> None:
+        """A holder that asks for less time than it has left has less."""
+        assert await views.lease("s", "ann", 60)
+        assert await views.lease("s", "ann", 0.05)
+
+        async def bob_has_it() -> bool:
+            return await views.lease("s", "bob", 60)
+
+        await until(bob_has_it)
+
+    async def test_bad_session_ids(self, views: ViewStore) -> None:
+        """A lease is on a session that can exist."""
+        with pytest.raises(InvalidInput):
+            await views.lease("", "ann", 60)
+        with pytest.raises(InvalidInput):
+            await views.release("", "ann")
+
+
 class TestCommits:
     @pytest.mark.guarantee("V2")
     async def test_only_a_current_base_is_committed(self, store: EventStore, views: ViewStore) -> None:
@@ -169,7 +376,7 @@ class TestCommits:
         assert await views.commit([both, first]) == [True, False]
         assert await views.commit([both]) == [False]
         stored = await views.read_history("s", None)
-        assert [m["content"] for m in stored.value] == ["1", "2"]
+        assert [m["content"] for m in stored.value.messages] == ["1", "2"]
         assert (await views.totals()).messages == 2
 
     @pytest.mark.guarantee("V2")
@@ -181,7 +388,7 @@ class TestCommits:
             await store.append(f"s{number % 5}", [said(str(number)), ContextSet("k", number)])
         await asyncio.gather(*(projector.project(f"s{n}" for n in range(5)) for _ in range(8)))
         assert await views.totals() == Totals(5, 5, 50, 50, events=100)
-        assert [len((await views.read_history(f"s{n}", None)).value) for n in range(5)] == [10] * 5
+        assert [len((await views.read_history(f"s{n}", None)).value.messages) for n in range(5)] == [10] * 5
 
     async def test_nothing_to_commit(self, views: ViewStore) -> None:
         """An empty batch is fine."""
@@ -275,14 +482,14 @@ class TestParking:
         """An event that a fold cannot take parks its session, with version and traceback; the others go on."""
         from projections import history
 
-        sound = history._message
+        sound = history.message_of
 
-        def fragile(event: object, data: MessageAdded) -> object:
+        def fragile(event: RecordedEvent, data: MessageAdded) -> Message:
             if data.content == "poison":
                 raise ZeroDivisionError("the fold broke")
-            return sound(event, data)  # type: ignore[arg-type]
+            return sound(event, data)
 
-        monkeypatch.setattr(history, "_message", fragile)
+        monkeypatch.setattr(history, "message_of", fragile)
         await store.append("bad", [said("1"), said("2"), said("poison"), said("4")])
         await store.append("good", said("1"))
         consumer = await store.feed.join(GROUP, "c")
@@ -296,7 +503,7 @@ class TestParking:
         still = await projector.retry("bad")
         assert still is not None
         assert still.version == 3
-        monkeypatch.setattr(history, "_message", sound)
+        monkeypatch.setattr(history, "message_of", sound)
         assert await projector.retry("bad") is None
         assert (await views.read_sessions(["bad"]))[0].version == 4
 

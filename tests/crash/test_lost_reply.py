@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -329,24 +329,19 @@ class TestRestartedServer:
             assert isinstance(store, RedisStore)
             await store.append("other", said("the server knows the script"))
             link = store.links.shared()
-            submit = link.submit
+            send = link.send
             turns = iter(["unsent", "half", "unsent"])
 
-            def staged(commands: Any) -> asyncio.Future[list[Any]]:
+            def staged(commands: Sequence[Any], settle: Callable[[Any], None]) -> None:
                 match next(turns, "honest"):
                     case "unsent":
-                        future = asyncio.get_running_loop().create_future()
-                        future.set_exception(LinkLost("staged", sent=False, epoch=1))
-                        return future
+                        settle(LinkLost("staged", sent=False, epoch=1))
                     case "half":
+                        send(commands[:-1], lambda found: settle([*found, NoScriptError("NOSCRIPT")]))  # type: ignore[misc]
+                    case _:
+                        send(commands, settle)
 
-                        async def half() -> list[Any]:
-                            return [*await submit(commands[:-1]), NoScriptError("NOSCRIPT")]
-
-                        return asyncio.ensure_future(half())
-                return submit(commands)
-
-            link.submit = staged  # type: ignore[method-assign]
+            link.send = staged  # type: ignore[method-assign]
             results = await store.append_many([Append("a", [said("a")]), Append("b", [said("b")])])
             assert [getattr(result, "version", result) for result in results] == [1, 1]
             assert (await store.version("a"), await store.version("b")) == (1, 1)

@@ -36,7 +36,7 @@ from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from projections import GROUP, Projector, Queries, open_views
 from projections.views import Parked, ViewsChange
-from workers import ProjectionWorker, projection
+from workers import ProjectionWorker, following
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ class TestServerAway:
 
     async def test_outages_are_no_crashes(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """A session that is at hand while its worker loses the server, again and again, is not parked for it."""
-        monkeypatch.setattr(projection, "PAUSE", 0.01)
+        monkeypatch.setattr(following, "PAUSE", 0.01)
         views = open_views(store)
         commit = views.commit
         outages = iter(range(6))

@@ -15,7 +15,9 @@ import anyio
 import msgspec
 import pytest
 
-from contextengine import ContextEngine, InvalidInput
+from contextengine import ContextEngine, InvalidInput, UnknownSession
+from contextengine.tally import Tally
+from eventstore import SessionUpdated
 
 
 @pytest.fixture
@@ -181,6 +183,40 @@ class TestCheckpoints:
         assert [session.session_id for session in await engine.list_sessions()] == ["t"]
         assert len(await engine.list_checkpoints("t")) == 2
 
+    @pytest.mark.guarantee("L8")
+    async def test_a_thread_of_checkpoints_cannot_be_updated_or_ended(
+        self, url: str, namespace: str, engine: ContextEngine
+    ) -> None:
+        """What needs a session says that a thread is none, writes nothing, and works as soon as there is a session."""
+        await engine.store_checkpoint("t", "c", {"state": 1})
+        await engine.put_writes("t", "c", "task", [("channel", 1)])
+        store = engine._here().store
+        for _ in range(2):
+            with pytest.raises(UnknownSession):
+                await engine.update_session("t", increment_requests=True)
+            with pytest.raises(UnknownSession):
+                await engine.end_session("t", status="cleared")
+        assert await store.version("t") == 2
+        await engine.create_session("t")
+        await asyncio.gather(*(engine.update_session("t", increment_requests=True) for _ in range(20)))
+        assert await engine.end_session("t") is True
+        session = await engine.get_session("t")
+        assert session is not None
+        assert (session.request_count, session.status, session.version) == (20, "completed", 24)
+
+    async def test_a_session_that_another_engine_began_can_be_updated(self, redis_url: str, namespace: str) -> None:
+        """An engine asks once whether a session exists that it does not know, even where it cannot be folded."""
+        async with (
+            ContextEngine(redis_url, namespace=namespace, workers=False) as one,
+            ContextEngine(redis_url, namespace=namespace, workers=False) as other,
+        ):
+            await one.store_checkpoint("s", "c", {"state": 1})
+            await one.add_conversation_message("s", "user", "x")
+            await one._here().store.append("s", SessionUpdated(changes={"request_count": "many"}))
+            assert await other.update_session("s", increment_requests=True) is True
+            assert await other.end_session("s") is True
+            assert await one._here().store.version("s") == 5
+
     async def test_large_checkpoints_are_out_of_the_way_of_the_history(self, engine: ContextEngine) -> None:
         """A reader of the session's messages meets no checkpoint in the tail."""
         await engine.add_conversation_message("s", "user", "hello")
@@ -310,6 +346,16 @@ class TestFormats:
             await engine.format_conversation_history("s", format="xml")
 
 
+@pytest.fixture
+def never_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be known by counting alone."""
+
+    async def refresh(_tally: Tally) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Tally, "refresh", refresh)
+
+
 class TestMetrics:
     async def test_own_deeds_are_counted_at_once(self, engine: ContextEngine) -> None:
         """Without awaiting, the figures hold what this engine did; awaited, they are exact."""
@@ -330,6 +376,29 @@ class TestMetrics:
         metrics = await engine.get_metrics()
         assert expected.items() <= metrics.items()
         assert dt.datetime.fromisoformat(metrics["timestamp"]).tzinfo is None
+
+    async def test_sessions_that_were_cleaned_up_are_counted_at_once(
+        self, engine: ContextEngine, never_refreshed: None
+    ) -> None:
+        """The sessions that a cleanup ended are active no more in the figures that follow it."""
+        for number in range(3):
+            await engine.add_conversation_message(f"s{number}", "user", "x")
+        assert await engine.cleanup_inactive_sessions(max_idle_seconds=0) == 3
+        metrics = engine.get_global_metrics()
+        assert (metrics["total_sessions"], metrics["active_sessions"]) == (3, 0)
+        assert await metrics == metrics
+
+    async def test_a_session_on_a_thread_of_checkpoints_is_counted_at_once(
+        self, engine: ContextEngine, never_refreshed: None
+    ) -> None:
+        """Checkpoints and writes count no session; creating one on their thread does."""
+        await engine.put_writes("t", "c", "task", [("channel", 1)])
+        await engine.store_checkpoint("t", "c", {"state": 1})
+        assert engine.get_global_metrics()["total_sessions"] == 0
+        await asyncio.gather(*(engine.create_session("t") for _ in range(5)))
+        metrics = engine.get_global_metrics()
+        assert (metrics["total_sessions"], metrics["active_sessions"], metrics["total_checkpoints"]) == (1, 1, 1)
+        assert await metrics == metrics
 
     async def test_what_others_did_comes_within_a_second(self, redis_url: str, namespace: str) -> None:
         """Another engine's messages show without being asked for."""

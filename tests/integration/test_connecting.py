@@ -57,6 +57,13 @@ class TestClients:
         with pytest.raises(InvalidInput, match="REDIS_PORT"):
             await get_redis_client()
 
+    @pytest.mark.parametrize("url", ["memory://", "embedded:///x", "redis://localhost:port"])
+    async def test_of_what_is_no_redis(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the environment names no Redis, the error says what to do instead."""
+        monkeypatch.setenv("CONTEXTENGINE_URL", url)
+        with pytest.raises(UnknownStoreUrl, match=r"ContextEngine\(\)"):
+            await get_redis_client()
+
     async def test_bare(self, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """With nothing given, the environment says where the server is, and an engine runs on it."""
         monkeypatch.setenv("REDIS_URL", redis_url)

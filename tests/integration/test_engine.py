@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -199,6 +200,29 @@ class TestConversations:
         histories = [await engine.get_conversation_history(f"s{n}") for n in range(10)]
         assert sorted(int(m.content) for history in histories for m in history) == list(range(100))
         assert sum([len(await engine.list_contexts(f"s{n}")) for n in range(10)]) == 100
+
+    @pytest.mark.guarantee("L1", "L3")
+    async def test_64_writers_into_one_session(self, url: str, namespace: str) -> None:
+        """64 writers of several engines at once: each one's messages in its order, versions gapless, all there."""
+        async with contextlib.AsyncExitStack() as stack:
+            count = 1 if url == "memory://" else 4
+            engines = [await stack.enter_async_context(ContextEngine(url, namespace=namespace)) for _ in range(count)]
+
+            async def write(writer: int) -> None:
+                engine = engines[writer % count]
+                for number in range(0, 12, 3):
+                    await engine.add_conversation_message("s", "user", f"{writer} {number}")
+                    pair = [{"role": "user", "content": f"{writer} {number + more}"} for more in (1, 2)]
+                    await engine.add_conversation_messages("s", pair)
+
+            await asyncio.gather(*map(write, range(64)))
+            for engine in engines:
+                history = await engine.get_conversation_history("s", limit=0)
+                assert [m.version for m in history] == list(range(1, 64 * 12 + 1))
+                assert sorted(history, key=lambda m: m["timestamp"]) == history
+                for writer in range(64):
+                    own = [m for m in history if m.content.startswith(f"{writer} ")]
+                    assert [m.content for m in own] == [f"{writer} {number}" for number in range(12)]
 
     async def test_a_bulk_with_one_bad_message_adds_none(self, engine: ContextEngine) -> None:
         """Messages of one call are added all or none."""

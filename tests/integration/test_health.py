@@ -67,7 +67,7 @@ async def healthy(engine: ContextEngine) -> None:
 
 class TestWorkers:
     @pytest.mark.parametrize("end", [Process.killed, Process.freeze], ids=["killed", "frozen"])
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_dead_worker(
         self,
         engine: ContextEngine,
@@ -90,7 +90,7 @@ class TestWorkers:
         assert health["workers"]["a"] > 2.5 > health["workers"]["b"]
         assert health["lag_seconds"] == 0
 
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_stuck_partition(
         self, engine: ContextEngine, server: Server, processes: Processes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -111,7 +111,7 @@ class TestWorkers:
         await engine.add_conversation_message("s", "user", "y")  # goes its way all the same
         assert len(await engine.get_conversation_history("s")) == 2
 
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_parked_session(self, engine: ContextEngine, server: Server, processes: Processes) -> None:
         """A session that a worker had to park is named, and where to look."""
         worker = await processes.worker(server.url, "a")
@@ -121,7 +121,7 @@ class TestWorkers:
         health = await told(engine, "parked")
         assert (health["status"], health["parked_sessions"]) == ("degraded", ["s"])
 
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_compaction_is_reported_apart(
         self, engine: ContextEngine, server: Server, processes: Processes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -159,7 +159,7 @@ class TestWorkers:
 
 
 class TestServer:
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_frozen_server(
         self, engine: ContextEngine, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -177,7 +177,7 @@ class TestServer:
         await healthy(engine)
 
     @pytest.mark.parametrize("what", ["ALL", "WRITE"])
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_paused_server(
         self, engine: ContextEngine, server: Server, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
@@ -193,7 +193,7 @@ class TestServer:
         assert any(("paused for writes" in issue) is (what == "WRITE") for issue in health["issues"])
         await healthy(engine)
 
-    @pytest.mark.guarantee("S6")
+    @pytest.mark.guarantee("S7")
     async def test_a_server_that_refuses(self, engine: ContextEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server that answers with errors is connected, and unhealthy for what it says."""
         await healthy(engine)

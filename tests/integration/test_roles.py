@@ -74,7 +74,7 @@ def test_no_method_is_forgotten() -> None:
 
 
 class TestMay:
-    @pytest.mark.guarantee("S5")
+    @pytest.mark.guarantee("S6")
     async def test_a_writer_uses_the_whole_engine_and_a_reader_reads_it(self, guarded: Guarded) -> None:
         """Without any worker, a writer and a reader get right answers, though they may not write a single view."""
         async with guarded.engine("writer") as writer:
@@ -99,7 +99,7 @@ class TestMay:
         async with guarded.engine("reader") as reader:
             assert await answers(reader) == written
 
-    @pytest.mark.guarantee("S5")
+    @pytest.mark.guarantee("S6")
     async def test_half_projected_views_are_completed_by_who_may_not_write_them(self, guarded: Guarded) -> None:
         """Lists and totals of a reader are exact where the workers stopped halfway, with a session parked."""
         async with open_store(guarded.url("worker")) as store, guarded.engine("writer") as writer:
@@ -219,7 +219,7 @@ class TestMay:
             await open_store(guarded.url("reader"))
         assert await guarded.everything() == {}
 
-    @pytest.mark.guarantee("S5")
+    @pytest.mark.guarantee("S6")
     async def test_a_reader_writes_nothing(self, guarded: Guarded) -> None:
         """Every writing method of an engine in the role of a reader raises, and nothing is written."""
         async with guarded.engine("writer") as writer:
@@ -263,7 +263,8 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("XTRIM", log, "MINID", "9"),
         ("XSETID", log, "99-1"),
         ("XGROUP", "CREATE", log, "g", "0"),
-        ("XGROUP", "DESTROY", feed, "projection"),
+        ("XGROUP", "DESTROY", log, "projection"),
+        ("XGROUP", "SETID", feed, "projection", "$"),
         ("DEL", log),
         ("UNLINK", log),
         ("DEL", heads),
@@ -327,7 +328,7 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
 
 class TestMayNot:
     @pytest.mark.parametrize("role", ROLES)
-    @pytest.mark.guarantee("S5")
+    @pytest.mark.guarantee("S6")
     async def test_nobody_can_hurt_a_log(self, guarded: Guarded, role: str) -> None:
         """Whatever would delete, trim, rename, overwrite or expire a log, by command or by script, is denied."""
         async with guarded.engine("writer") as engine:

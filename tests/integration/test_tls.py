@@ -100,7 +100,7 @@ def secure(directory: Path, files: Path) -> Iterator[Secure]:
     yield from serving(directory, files, "server")
 
 
-@pytest.mark.guarantee("S7")
+@pytest.mark.guarantee("S8")
 async def test_a_server_that_proves_who_it_is(secure: Secure) -> None:
     """With the authority's certificate at hand an engine works over TLS, from a URL as from a client, workers too."""
     url = secure.url(ssl_ca_certs=str(secure.files / "ours.crt"))
@@ -113,7 +113,7 @@ async def test_a_server_that_proves_who_it_is(secure: Secure) -> None:
 
 
 @pytest.mark.parametrize("authority", ["theirs", None])
-@pytest.mark.guarantee("S7")
+@pytest.mark.guarantee("S8")
 async def test_a_server_that_cannot_prove_it(secure: Secure, authority: str | None) -> None:
     """A server whose certificate is by nobody whom we trust is no reason for memory: it is refused at once."""
     options = {} if authority is None else {"ssl_ca_certs": str(secure.files / f"{authority}.crt")}
@@ -121,7 +121,7 @@ async def test_a_server_that_cannot_prove_it(secure: Secure, authority: str | No
         await ContextEngine(secure.url(**options), fallback="memory").initialize()
 
 
-@pytest.mark.guarantee("S7")
+@pytest.mark.guarantee("S8")
 async def test_a_certificate_of_another_host(directory: Path, files: Path) -> None:
     """A certificate by the right authority, of another host, is refused."""
     for secure in serving(directory, files, "elsewhere"):
@@ -129,7 +129,7 @@ async def test_a_certificate_of_another_host(directory: Path, files: Path) -> No
             await ContextEngine(secure.url(ssl_ca_certs=str(files / "ours.crt"))).initialize()
 
 
-@pytest.mark.guarantee("S7")
+@pytest.mark.guarantee("S8")
 async def test_a_server_that_wants_proof_as_well(directory: Path, files: Path) -> None:
     """A server that asks clients for certificates serves those who have one, and no others."""
     for secure in serving(directory, files, "server", tls_auth_clients="yes"):

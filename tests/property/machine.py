@@ -8,7 +8,7 @@ more than once. At the end one healthy worker does what is left, and everything 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -23,10 +23,24 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from strategies import SESSIONS, STATUSES, USERS, checkpoint_ids, checkpoints, events, keys, messages, objects
-from world import EVERYTHING, Mark, World
+from strategies import (
+    SESSIONS,
+    STATUSES,
+    USERS,
+    checkpoint_ids,
+    checkpoints,
+    events,
+    keys,
+    messages,
+    objects,
+    said,
+    turns,
+    wishes,
+)
+from support.conversation import Wanted, Wish
+from world import EVERYTHING, Mark, Wanting, World
 
-from eventstore import ANY, EXISTS, NO_STREAM, Append, Event, HistoryCleared
+from eventstore import ANY, EXISTS, NO_STREAM, Event, HistoryCleared
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import ExpectedVersion
 from projections import ViewsChange
@@ -56,6 +70,13 @@ class Held(NamedTuple):
         return [pointer.session_id for delivery in self.deliveries for pointer in delivery.pointers]
 
 
+class Plan(NamedTuple):
+    """A compaction that was planned and has not happened."""
+
+    session_id: str
+    events: Sequence[Event]
+
+
 Expectation: TypeAlias = ExpectedVersion | FromHead
 
 a_session = st.sampled_from(SESSIONS)
@@ -78,6 +99,7 @@ class SessionsMachine(RuleBasedStateMachine):
     held: Bundle[Held] = Bundle("held")
     stale: Bundle[ViewsChange] = Bundle("stale")
     marks: Bundle[Mark] = Bundle("marks")
+    plans: Bundle[Plan] = Bundle("plans")
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -101,47 +123,68 @@ class SessionsMachine(RuleBasedStateMachine):
     # Writers
 
     @rule(session_id=a_session, new=some_events, expectation=an_expectation, meta=st.none() | objects)
-    def append(self, session_id: str, new: list[Event], expectation: Expectation, meta: dict[str, Any] | None) -> None:
+    def append(self, session_id: str, new: list[Wanted], expectation: Expectation, meta: dict[str, Any] | None) -> None:
         """Append events, expecting the right version or a wrong one."""
-        self.run(self.world.append_one(session_id, new, self.expected(session_id, expectation), meta))
+        self.run(self.world.append_one(Wanting(session_id, new, self.expected(session_id, expectation), meta)))
 
     @rule(session_id=a_session, new=st.lists(messages, min_size=1, max_size=8))
-    def append_messages(self, session_id: str, new: list[Event]) -> None:
+    def append_messages(self, session_id: str, new: list[Wanted]) -> None:
         """Append messages of any content."""
-        self.run(self.world.append_one(session_id, new, ANY, None))
+        self.run(self.world.append_one(Wanting(session_id, new)))
 
     @rule(session_id=a_session, new=st.lists(checkpoints, min_size=1, max_size=5), again=st.none() | st.booleans())
-    def append_checkpoints(self, session_id: str, new: list[Event], again: bool | None) -> None:
+    def append_checkpoints(self, session_id: str, new: list[Wanted], again: bool | None) -> None:
         """Append checkpoints and writes: perhaps to a stream that holds nothing else, and is no session.
 
         Perhaps append them once more, the other way round, before or after the views have seen them.
         """
-        self.run(self.world.append_one(session_id, new, ANY, None))
+        self.run(self.world.append_one(Wanting(session_id, new)))
         if again:
             self.run(self.world.projector.project_or_park([session_id]))
         if again is not None:
-            self.run(self.world.append_one(session_id, new[::-1], ANY, None))
+            self.run(self.world.append_one(Wanting(session_id, new[::-1])))
 
     @rule(appends=st.lists(st.tuples(a_session, some_events, an_expectation), min_size=1, max_size=5))
-    def append_many(self, appends: list[tuple[str, list[Event], Expectation]]) -> None:
+    def append_many(self, appends: list[tuple[str, list[Wanted], Expectation]]) -> None:
         """Append to several sessions in one go, to one more than once."""
         self.run(
-            self.world.append_all([Append(s, new, self.expected(s, expectation)) for s, new, expectation in appends])
+            self.world.append_all([Wanting(s, new, self.expected(s, expectation)) for s, new, expectation in appends])
         )
 
     @rule(session_id=a_session, new=some_events, length=st.sampled_from(LONG), at_once=st.booleans())
-    def append_long(self, session_id: str, new: list[Event], length: int, at_once: bool) -> None:
+    def append_long(self, session_id: str, new: list[Wanted], length: int, at_once: bool) -> None:
         """Append more than a reader gets in one round trip, in one append or in many that are in flight together."""
         long = [new[i % len(new)] for i in range(length)]
         parts = [long] if at_once else [[event] for event in long]
-        self.run(self.world.append_all([Append(session_id, part) for part in parts]))
+        self.run(self.world.append_all([Wanting(session_id, part) for part in parts]))
+
+    @rule(session_id=a_session, new=st.lists(turns, max_size=6), wish=wishes, projected=st.booleans())
+    def compact(self, session_id: str, new: list[Wanted], wish: Wish, projected: bool) -> None:
+        """Compact a history, before or after the views have seen what came last."""
+        if new:
+            self.run(self.world.append_one(Wanting(session_id, new)))
+        if projected:
+            self.run(self.world.projector.project_or_park([session_id]))
+        self.run(self.world.append_one(Wanting(session_id, [wish])))
+
+    @rule(target=plans, session_id=a_session, new=st.lists(messages, min_size=1, max_size=4), wish=wishes)
+    def plan_a_compaction(self, session_id: str, new: list[Wanted], wish: Wish) -> Plan:
+        """Look at a history and plan how to compact it, as a compactor does before it asks for a summary."""
+        self.run(self.world.append_one(Wanting(session_id, new)))
+        (append,) = self.world.fit([Wanting(session_id, [wish])])
+        return Plan(session_id, append.events)
+
+    @rule(plan=plans)
+    def carry_out(self, plan: Plan) -> None:
+        """Compact as it was planned: perhaps more was said meanwhile, perhaps the history is another one by now."""
+        self.run(self.world.append_one(Wanting(plan.session_id, plan.events)))
 
     # Workers
 
     @rule(target=held, worker=a_worker, count=a_count, session_id=a_session, new=some_events)
-    def take(self, worker: int, count: int, session_id: str, new: list[Event]) -> Held | MultipleResults[Held]:
+    def take(self, worker: int, count: int, session_id: str, new: list[Wanted]) -> Held | MultipleResults[Held]:
         """Take what is new in the feeds, and no more: the worker may die with it in hand."""
-        self.run(self.world.append_one(session_id, new, ANY, None))
+        self.run(self.world.append_one(Wanting(session_id, new)))
         consumer = self.world.consumers[worker]
         return self.in_hand(consumer, self.run(consumer.take(count=count, wait=0)), new=True)
 
@@ -177,15 +220,28 @@ class SessionsMachine(RuleBasedStateMachine):
         self.run(self.world.trim())
 
     @rule(target=stale, session_id=a_session, new=some_events, at_a_time=st.integers(1, 5))
-    def prepare(self, session_id: str, new: list[Event], at_a_time: int) -> MultipleResults[ViewsChange]:
+    def prepare(self, session_id: str, new: list[Wanted], at_a_time: int) -> MultipleResults[ViewsChange]:
         """Fold what the views have not seen, some events at a time, and keep the changes for later."""
-        self.run(self.world.append_one(session_id, new, ANY, None))
+        self.run(self.world.append_one(Wanting(session_id, new)))
         return multiple(*self.run(self.world.fold(session_id, at_a_time)))
 
     @rule(one=stale, two=stale, three=stale, how_many=st.integers(1, 3))
     def commit(self, one: ViewsChange, two: ViewsChange, three: ViewsChange, how_many: int) -> None:
         """Commit changes that were folded at some time: only those happen whose base is still the view's version."""
         self.run(self.world.commit_all([one, two, three][:how_many]))
+
+    @rule(
+        session_id=a_session,
+        there=st.lists(said, min_size=2, max_size=5),
+        new=st.lists(turns, min_size=2, max_size=8),
+        at_a_time=st.integers(1, 5),
+    )
+    def commit_in_a_row(self, session_id: str, there: list[Wanted], new: list[Wanted], at_a_time: int) -> None:
+        """Commit changes of one session in one go, of which each begins where the one before it ends."""
+        self.run(self.world.append_one(Wanting(session_id, there)))
+        self.run(self.world.projector.project_or_park([session_id]))
+        self.run(self.world.append_one(Wanting(session_id, new)))
+        self.run(self.world.commit_all(self.run(self.world.fold(session_id, at_a_time))))
 
     # Readers
 
@@ -250,7 +306,7 @@ class SessionsMachine(RuleBasedStateMachine):
                 self.run(self.world.check_logs())
                 self.run(self.world.check_views(final=True))
                 self.run(self.world.check_totals())
-                self.run(self.world.append_all([Append(session_id, [HistoryCleared()]) for session_id in SESSIONS]))
+                self.run(self.world.append_all([Wanting(session_id, [HistoryCleared()]) for session_id in SESSIONS]))
                 self.run(self.world.check_list(None, None, 1))
         finally:
             self.runner.run(self.world.close())

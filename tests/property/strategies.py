@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
 from hypothesis import strategies as st
+from support.conversation import FAULTS, Wanted, Wish
 
 from eventstore import (
     CheckpointStored,
     CheckpointWritesStored,
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
     Event,
     HistoryCleared,
+    HistoryCompacted,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -69,6 +72,7 @@ messages = st.builds(
     tool_calls=st.none() | st.lists(json, max_size=2),
     tool_call_id=st.none() | texts,
 )
+said = st.builds(MessageAdded, role=st.just("user"), content=st.sampled_from(["a", "é", "日本", {"k": 1.5}, None]))
 changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -84,15 +88,33 @@ changes: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "message_count": json,
         "ended": json,
         "checkpoint_count": json,
+        "history_messages": json,
+        "rewritten": json,
+        "compaction": json,
         "plan": json,
     },
 )
 keys = st.sampled_from(KEYS) | st.sampled_from(KEYS) | texts
 checkpoint_ids = st.sampled_from(CHECKPOINTS) | st.sampled_from(CHECKPOINTS) | texts
 contexts = st.builds(ContextSet, occurred_at=own_times, key=keys, value=json)
-OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
+# A compaction that is drawn at random would fit no history: it is fitted to the log where that is known.
+wishes = st.builds(
+    Wish,
+    share=st.sampled_from([1.0, 0.5, 0.9, 0.3, 0.1]),
+    keeping=st.sampled_from([[False], [True, False], [True, True, False]])
+    | st.lists(st.booleans(), min_size=1, max_size=4),
+    fault=st.sampled_from([None] * 12 + [*FAULTS]),
+    summary=st.none() | texts,
+    shown=st.booleans(),
+    role=st.sampled_from(["system", "user"]) | texts,
+    summarizer=st.none() | texts,
+    remark=st.none() | texts,
+)
+OF_TYPE: dict[type[Event], st.SearchStrategy[Wanted]] = {
     MessageAdded: messages,
     HistoryCleared: st.builds(HistoryCleared),
+    HistoryCompacted: wishes,
+    CompactionConfigured: st.builds(CompactionConfigured, settings=objects),
     ContextSet: contexts,
     ContextDeleted: st.builds(ContextDeleted, key=keys),
     SessionStarted: st.builds(
@@ -119,14 +141,28 @@ OF_TYPE: dict[type[Event], st.SearchStrategy[Event]] = {
 
 
 @st.composite
-def _any_event(draw: st.DrawFn) -> Event:
-    """Return any event. A function of its own, because Hypothesis warns of strategies that are too long to print."""
+def _any_event(draw: st.DrawFn) -> Wanted:
+    """Return any event, or the wish for a compaction.
+
+    A function of its own, because Hypothesis warns of strategies that are too long to print.
+    """
     return draw(_ANY_EVENT)
 
 
-_ANY_EVENT: st.SearchStrategy[Event] = st.one_of(messages, *OF_TYPE.values())
+_ANY_EVENT: st.SearchStrategy[Wanted] = st.one_of(messages, *OF_TYPE.values())
 events = _any_event()
 checkpoints = st.one_of(OF_TYPE[CheckpointStored], OF_TYPE[CheckpointWritesStored])
+
+
+@st.composite
+def _turn(draw: st.DrawFn) -> Wanted:
+    """Return a wish as often as a message, and seldom a clear: `one_of` would take one as likely as the other."""
+    turn: st.SearchStrategy[Wanted] = draw(st.sampled_from([*[said] * 10, *[wishes] * 9, OF_TYPE[HistoryCleared]]))
+    return draw(turn)
+
+
+turns = _turn()
+"""What happens to a history, and nothing else: small messages, so that there can be more of them."""
 
 UNKNOWN_TO_US = set(get_args(KnownEvent)) - set(OF_TYPE)
 """Types of events that the oracle has not been taught."""

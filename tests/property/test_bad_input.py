@@ -240,7 +240,7 @@ def rig(request: pytest.FixtureRequest, namespace: str) -> Iterator[Rig]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.guarantee("L8", "S8")
+@pytest.mark.guarantee("L8", "S9")
 def test_each_argument_may_be_odd(rig: Rig, name: str) -> None:
     """Each parameter of each method gets each odd value, beside sane ones: taken and read back, or refused."""
 
@@ -273,7 +273,7 @@ def value_of(drawn: Any, parameter: str) -> Any:
     return ODD[drawn] if isinstance(drawn, Named) else drawn
 
 
-@pytest.mark.guarantee("L8", "S8")
+@pytest.mark.guarantee("L8", "S9")
 def test_all_arguments_may_be_odd(rig: Rig) -> None:
     """Any method takes any mixture of sane and odd arguments, and the session is sound afterwards."""
 
@@ -344,7 +344,7 @@ def injections(namespace: str) -> list[str]:
     ]
 
 
-@pytest.mark.guarantee("S8")
+@pytest.mark.guarantee("S9")
 async def test_no_id_reaches_what_belongs_to_another(redis_url: str, namespace: str) -> None:
     """Ids of all kinds full of braces, colons, NULs and line ends leave other sessions and namespaces as they are."""
     async with (
@@ -404,7 +404,7 @@ async def test_no_id_reaches_what_belongs_to_another(redis_url: str, namespace: 
 @pytest.mark.parametrize(
     "odd", ["", "{x}", "a:b", "a b", "a\n", "a\0", "a}:log:x", "é", "x" * 65, "*", "?", "[a]", "\\"]
 )
-@pytest.mark.guarantee("S8")
+@pytest.mark.guarantee("S9")
 async def test_no_namespace_reaches_another(redis_url: str, odd: str) -> None:
     """A namespace that could be read as part of a key, or as a pattern of keys, is refused."""
     with pytest.raises(InvalidInput):

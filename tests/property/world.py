@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 from strategies import CHECKPOINTS, KEYS, SESSIONS
+from support.conversation import Wanted, fitted
 from support.model import Oracle, happened, happened_ms, same
 
 from eventstore import (
+    ANY,
     Append,
     Appended,
     ContextEngineError,
-    Event,
     EventStore,
     InvalidInput,
     RecordedEvent,
@@ -39,6 +40,15 @@ class Mark(NamedTuple):
     position: Position
     versions: Mapping[str, int]
     trims: int
+
+
+class Wanting(NamedTuple):
+    """An append, of which the compactions have yet to be fitted to the log."""
+
+    session_id: str
+    new: Sequence[Wanted]
+    expected: ExpectedVersion = ANY
+    meta: Mapping[str, Any] | None = None
 
 
 class World:
@@ -68,25 +78,36 @@ class World:
         self.names += 1
         return await self.store.feed.join(GROUP, f"worker {self.names}")
 
-    async def append_one(
-        self, session_id: str, new: Sequence[Event], expected: ExpectedVersion, meta: Mapping[str, Any] | None
-    ) -> None:
+    async def append_one(self, wanted: Wanting) -> None:
         """Append, and compare what comes of it."""
-        happens = self.oracle.accepts(session_id, expected)
+        (append,) = self.fit([wanted])
+        happens = self.oracle.accepts(append.session_id, append.expected_version)
         try:
             result: Appended | ContextEngineError = await self.store.append(
-                session_id, new, expected_version=expected, meta=meta
+                append.session_id, append.events, expected_version=append.expected_version, meta=append.meta
             )
         except WrongExpectedVersion as conflict:
             result = conflict
         assert happens == isinstance(result, Appended)
-        self.check_result(Append(session_id, new, expected, meta), result)
-        assert await self.store.version(session_id) == self.oracle.version(session_id)
+        self.check_result(append, result)
+        assert await self.store.version(append.session_id) == self.oracle.version(append.session_id)
 
-    async def append_all(self, appends: Sequence[Append]) -> None:
+    async def append_all(self, wanted: Sequence[Wanting]) -> None:
         """Append several, and compare each result in turn."""
+        appends = self.fit(wanted)
         for append, result in zip(appends, await self.store.append_many(appends), strict=True):
             self.check_result(append, result)
+
+    def fit(self, wanted: Sequence[Wanting]) -> list[Append]:
+        """Return the appends that are wanted, with the compactions among them fitted to the logs as they will be."""
+        logs, appends = Oracle(), []
+        logs.logs = {session_id: [*log] for session_id, log in self.oracle.logs.items()}
+        for session_id, new, expected, meta in wanted:
+            events = fitted(logs.events(session_id), new)
+            appends.append(Append(session_id, events, expected, meta))
+            if logs.accepts(session_id, expected):
+                logs.append(session_id, events)
+        return appends
 
     def check_result(self, append: Append, result: Appended | ContextEngineError) -> None:
         """Compare the result of an append, and take note of its events."""
@@ -243,10 +264,9 @@ class World:
     async def check_answers(self, session_id: str, last: int | None, key: str) -> None:
         """Compare everything that can be asked about a session."""
         self.check_session(session_id, await self.queries.session(session_id))
-        history = self.oracle.history(session_id)
-        assert same(_without_time(await self.queries.history(session_id)), history)
-        if last is not None:
-            assert same(_without_time(await self.queries.history(session_id, last)), history[-last:])
+        for limit in {None, last}:
+            found = _without_time(await self.queries.history(session_id, limit))
+            assert same(found, self.oracle.shown(session_id, limit))
         context = self.oracle.context(session_id)
         assert await self.queries.context_keys(session_id) == sorted(context)
         for asked in {key, *context}:
@@ -270,8 +290,9 @@ class World:
         short = [view.session_id for view in await self.views.read_sessions(SESSIONS) if view.complete]
         for session_id in short:
             self.check_session(session_id, await self.queries.session(session_id))
-            messages = _without_time(await self.queries.history(session_id, 10))
-            assert same(messages, self.oracle.history(session_id)[-10:])
+            for limit in (1, 2, 10):
+                messages = _without_time(await self.queries.history(session_id, limit))
+                assert same(messages, self.oracle.shown(session_id, limit))
             assert await self.queries.context_keys(session_id) == sorted(self.oracle.context(session_id))
             newest = _without_time(await self.queries.checkpoints(session_id, 2))
             assert same(newest, self.oracle.checkpoints(session_id)[:2])
@@ -310,10 +331,11 @@ class World:
         assert places == sorted(places, reverse=True)
         for session in found:
             self.check_session(session.session_id, session)
-            began = self.oracle.began(session.session_id)
+            began, last = self.oracle.began(session.session_id), self.oracle.last_active(session.session_id)
             assert began is not None
+            assert last is not None
             first, *_ = await self.store.read(session.session_id, after=began - 1, limit=1)
-            newest, *_ = await self.store.read(session.session_id, limit=1, backwards=True)
+            newest, *_ = await self.store.read(session.session_id, after=last - 1, limit=1)
             times = tuple(happened_ms(event.data, event.recorded_ms) for event in (first, newest))
             assert (session.state.created_ms, session.state.active_ms) == times
 
@@ -352,7 +374,10 @@ class World:
             history = await self.views.read_history(session_id, None)
             keys = await self.views.read_context_keys(session_id)
             assert (history.version, keys.version) == (at, at)
-            assert same(_without_time(history.value), self.oracle.history(session_id, at))
+            assert same(_without_time(history.value.messages), self.oracle.history(session_id, at))
+            compaction = history.value.compaction
+            stands = compaction and (compaction.version, compaction.event)
+            assert stands == self.oracle.compaction(session_id, at)
             context = self.oracle.context(session_id, at)
             assert sorted(keys.value) == sorted(context)
             for key, value in context.items():

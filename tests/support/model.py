@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 from eventstore import (
     ANY,
@@ -16,19 +16,17 @@ from eventstore import (
     NO_STREAM,
     CheckpointStored,
     CheckpointWritesStored,
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
-    Event,
-    HistoryCleared,
+    HistoryCompacted,
     MessageAdded,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
-    UnknownEvent,
 )
 from eventstore.store import ExpectedVersion
-
-Logged: TypeAlias = Event | UnknownEvent
+from support.conversation import Conversation, Logged
 
 ACTIVE = "active"
 CONFLICTING_EVENTS = 100
@@ -77,14 +75,22 @@ class Oracle:
         return self.logs.get(session_id, [])[:at]
 
     def history(self, session_id: str, at: int | None = None) -> list[dict[str, Any]]:
-        """Return the messages since the history was last cleared, without their timestamps."""
-        events = self.events(session_id, at)
-        cleared = max((v for v, event in enumerate(events, 1) if isinstance(event, HistoryCleared)), default=0)
-        return [
-            _message(version, event)
-            for version, event in enumerate(events, 1)
-            if version > cleared and isinstance(event, MessageAdded)
-        ]
+        """Return the messages of the current history as they were added, without their timestamps."""
+        return Conversation(self.events(session_id, at)).history()
+
+    def compaction(self, session_id: str, at: int | None = None) -> tuple[int, HistoryCompacted] | None:
+        """Return what stands for the messages that went, and its version; None if nothing does."""
+        conversation = Conversation(self.events(session_id, at))
+        return (conversation.rewritten, conversation.compaction) if conversation.compaction else None
+
+    def shown(self, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
+        """Return what a reader is shown: a summary first, if there is one, and then the newest; ``last`` in all."""
+        summary = Conversation(self.events(session_id)).summary()
+        messages = self.history(session_id)
+        if summary is None:
+            return messages if last is None else messages[-last:]
+        beside = len(messages) if last is None else min(last - 1, len(messages))
+        return [summary, *messages[len(messages) - beside :]]
 
     def context(self, session_id: str, at: int | None = None) -> dict[str, Any]:
         """Return the context: of each key, the value that it was last set to, unless it was deleted later."""
@@ -109,19 +115,28 @@ class Oracle:
             "message_count": sum(isinstance(event, MessageAdded) for event in events),
             "context_operations": sum(isinstance(event, ContextSet | ContextDeleted) for event in events),
             "checkpoint_count": sum(isinstance(event, CheckpointStored) for event in events),
+            **Conversation(events).figures(),
+            "compaction": [{}, *(event.settings for event in events if isinstance(event, CompactionConfigured))][-1],
         }
 
     def began(self, session_id: str, at: int | None = None) -> int | None:
         """Return the version of the event with which a session began; None of a stream that is no session.
 
-        Checkpoints and their writes alone make no session, and nothing makes one of the global stream.
+        Checkpoints, their writes and compactions alone make no session, and nothing makes one of the global stream.
         """
         if session_id == "$global":
             return None
         for version, event in enumerate(self.events(session_id, at), 1):
-            if not isinstance(event, CheckpointStored | CheckpointWritesStored):
+            if not isinstance(event, CheckpointStored | CheckpointWritesStored | HistoryCompacted):
                 return version
         return None
+
+    def last_active(self, session_id: str, at: int | None = None) -> int | None:
+        """Return the version of the newest event of a session that is a sign of life: a compaction is none."""
+        if self.began(session_id, at) is None:
+            return None
+        events = enumerate(self.events(session_id, at), 1)
+        return max(version for version, event in events if not isinstance(event, HistoryCompacted))
 
     def checkpoints(self, session_id: str, at: int | None = None) -> list[dict[str, Any]]:
         """Return each checkpoint as it was last stored, the last stored first, without the time."""
@@ -175,6 +190,7 @@ class Oracle:
             "context_operations": sum(stream["context_operations"] for stream in streams),
             "checkpoints": sum(stream["checkpoint_count"] for stream in streams),
             "events": sum(map(len, self.logs.values())),
+            "configured": sum(stream["compaction"] != {} for stream in streams),
         }
 
 
@@ -188,12 +204,6 @@ def happened_ms(event: Logged, recorded_ms: int) -> int:
     """Return the same for a session, which began after 1970, and where nothing has happened in the future yet."""
     at = happened(event, recorded_ms) - datetime(1970, 1, 1, tzinfo=UTC)
     return min(max(1, (at.days * 86_400 + at.seconds) * 1000 + at.microseconds // 1000), recorded_ms)
-
-
-def _message(version: int, event: MessageAdded) -> dict[str, Any]:
-    always = {"role": event.role, "content": event.content, "metadata": event.metadata, "version": version}
-    optional = {"name": event.name, "tool_calls": event.tool_calls, "tool_call_id": event.tool_call_id}
-    return always | {name: value for name, value in optional.items() if value is not None}
 
 
 def _start(events: Sequence[Logged]) -> int:

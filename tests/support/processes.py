@@ -15,6 +15,8 @@ import anyio
 
 SAYS_WITHIN = 30.0
 SABOTAGED = Path(__file__).with_name("sabotaged_worker.py")
+SABOTAGED_COMPACTOR = Path(__file__).with_name("sabotaged_compactor.py")
+TESTS = Path(__file__).parents[1]
 
 
 class Process:
@@ -128,6 +130,23 @@ class Processes:
     async def sabotaged_worker(self, url: str, name: str, *, claim_after: float = 1.0) -> Process:
         """Start a worker that obeys the messages it folds; see `support.sabotaged_worker`."""
         return await self.start(str(SABOTAGED), *_arguments(url, name, claim_after))
+
+    async def compactor(
+        self,
+        url: str,
+        name: str,
+        *options: str,
+        summarizer: str = "answers",
+        dies: str = "never",
+        claim_after: float = 0.2,
+        patience: float = 0.5,
+        **environment: str,
+    ) -> Process:
+        """Start a compaction worker with a model of `support.summarizers`; see `support.sabotaged_compactor`."""
+        model = ("--summarizer", f"support.summarizers:{summarizer}", "--timeout", str(patience))
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        arguments = (*_arguments(url, name, claim_after), "--compaction", *model, *options)
+        return await self.start(str(SABOTAGED_COMPACTOR), dies, *arguments, PYTHONPATH=path, **environment)
 
 
 def _arguments(url: str, name: str, claim_after: float) -> list[str]:

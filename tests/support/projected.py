@@ -9,7 +9,7 @@ from eventstore.events import RecordedEvent
 from projections import GROUP, SessionState, Totals, checkpoints, context, history, open_views, session
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
-from projections.history import HistoryChange
+from projections.history import History, HistoryChange
 from projections.session import ACTIVE
 from projections.views import Listed
 from support.waiting import until
@@ -44,7 +44,7 @@ async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
         assert (stored.version, stored.tail) == (len(log), []), f"{session_id} is not fully projected"
         states[session_id] = session.fold(SessionState(), log)
         assert stored.state == states[session_id]
-        assert stored.value == history.fold(HistoryChange(), log).apply([])
+        assert stored.value == history.fold(HistoryChange(), log).apply(History())
         values = context.fold(ContextChange(), log).apply({})
         assert set((await views.read_context_keys(session_id)).value) == set(values)
         for key, value in values.items():
@@ -64,6 +64,7 @@ async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
         context_operations=sum(state.context_operations for state in states.values()),
         checkpoints=sum(state.checkpoint_count for state in states.values()),
         events=sum(map(len, logs.values())),
+        configured=sum(state.compaction != {} for state in states.values()),
     )
     listed = await views.listed(status=None, user_id=None, after=None, limit=len(logs) + 1)
     assert listed == sorted((Listed(state.active_ms, name.encode()) for name, state in sessions.items()), reverse=True)

@@ -18,7 +18,8 @@ from contextengine import ContextEngine, ContextEngineError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES = [block for block in BLOCKS if "aiecs" not in block]  # `make test-aiecs` runs the others
 
 
 def test_the_first_example_runs_and_remembers(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+from support.conversation import compaction
 
 from eventstore import (
     CheckpointStored,
+    CompactionConfigured,
     ContextDeleted,
     ContextSet,
     CorruptLog,
     Event,
     FoldFailed,
     HistoryCleared,
+    HistoryCompacted,
     MessageAdded,
     RecordedEvent,
     SessionEnded,
@@ -21,7 +25,7 @@ from eventstore import (
     SessionUpdated,
     UnknownEvent,
 )
-from projections import SessionState, fold, session
+from projections import History, SessionState, fold, session
 
 
 def recorded(*events: Event | UnknownEvent, first: int = 1) -> list[RecordedEvent]:
@@ -35,6 +39,11 @@ def recorded(*events: Event | UnknownEvent, first: int = 1) -> list[RecordedEven
 def state_after(*events: Event | UnknownEvent) -> SessionState:
     """Return the session view after these events."""
     return fold("s", 0, SessionState(), recorded(*events)).after
+
+
+def texts(history: History, limit: int | None = None) -> list[Any]:
+    """Return what a reader is shown."""
+    return [message["content"] for message in history.newest(limit)]
 
 
 class TestSession:
@@ -119,11 +128,210 @@ class TestHistory:
         """A clear drops what came before it, in the view and in the change."""
         events = recorded(MessageAdded("user", "x"), HistoryCleared(), MessageAdded("user", "y"))
         change = fold("s", 0, SessionState(), events).history
-        assert [m["content"] for m in change.apply([{"content": "before"}])] == ["y"]
-        assert [m["content"] for m in fold("s", 0, SessionState(), events[:1]).history.apply([{"content": "b"}])] == [
-            "b",
-            "x",
+        before = History([{"content": "b", "version": 0}])
+        assert texts(change.apply(before)) == ["y"]
+        assert texts(fold("s", 0, SessionState(), events[:1]).history.apply(before)) == ["b", "x"]
+
+
+def said(*contents: Any) -> list[Event]:
+    """Return messages of the user."""
+    return [MessageAdded("user", content) for content in contents]
+
+
+def so_far(messages: int, summary: str = "so far") -> str:
+    """Return what a reader is told of messages that went."""
+    return f"[Summary of {messages} earlier messages]\n\n{summary}"
+
+
+def read(*pieces: list[Event], limit: int | None = None) -> list[Any]:
+    """Return what a reader is shown who has the first pieces from the view, committed one by one, and the last one not.
+
+    Each piece is folded from what the one before it left, as a worker or a reader does.
+    """
+    version, state, present = 0, SessionState(), History()
+    for piece in pieces:
+        change = fold("s", version, state, recorded(*piece, first=version + 1))
+        version, state, present = change.version, change.after, change.history.apply(present)
+        assert len(present.messages) == state.history_messages
+    return texts(present, limit)
+
+
+@pytest.mark.guarantee("V7")
+class TestCompactions:
+    @pytest.mark.parametrize("border", range(1, 8))
+    def test_of_what_was_stored_and_what_came_after(self, border: int) -> None:
+        """A compaction takes the oldest, in the view and after it alike, but for those that it keeps."""
+        log = [*said("1", "2", "3", "4", "5"), compaction(replaced=3, kept=[1]), *said("7")]
+        assert read(log[:border], log[border:]) == [so_far(3), "1", "5", "7"]
+
+    @pytest.mark.parametrize("border", range(1, 9))
+    def test_two_after_each_other(self, border: int) -> None:
+        """A second compaction begins with what the first one left, and its summary stands in the first one's place."""
+        first = compaction(replaced=2, kept=[2, 4], summary="first")
+        second = compaction(base=6, replaced=2, kept=[4])
+        log = [*said("1", "2", "3", "4", "5"), first, *said("7"), second]
+        assert read(log[:border], log[border:]) == [so_far(2), "4", "7"]
+        assert read(log[:border], log[border:7], log[7:]) == [so_far(2), "4", "7"]
+
+    @pytest.mark.parametrize("border", range(1, 8))
+    def test_a_second_that_reaches_less_far(self, border: int) -> None:
+        """What the first compaction kept and the second one does not reach stays."""
+        log = [*said("1", "2", "3", "4", "5"), compaction(replaced=2, kept=[1, 2, 4]), compaction(base=6, replaced=1)]
+        assert read(log[:border], log[border:]) == [so_far(1), "2", "4"]
+
+    @pytest.mark.parametrize("border", range(1, 9))
+    def test_a_clear_between(self, border: int) -> None:
+        """A clear takes the summary too, and a compaction after it counts from the clear."""
+        log = [*said("1", "2"), compaction(replaced=1), HistoryCleared(), *said("5", "6", "7")]
+        assert read(log[:border], log[border:]) == ["5", "6", "7"]
+        log = [*log, compaction(base=4, replaced=1, kept=[5])]
+        assert read(log[:border], log[border:]) == [so_far(1), "5", "7"]
+
+    @pytest.mark.parametrize(
+        "unfit",
+        [
+            compaction(base=3, replaced=1),
+            compaction(base=0, replaced=1, summary="late"),
+            compaction(base=4, replaced=0),
+            compaction(base=4, replaced=-1),
+            compaction(base=4, replaced=4),
+            compaction(base=4, replaced=2, kept=[2, 3]),
+            compaction(base=4, replaced=0, kept=[2, 3, 5]),
+        ],
+        ids=[
+            "never rewritten",
+            "planned before",
+            "none",
+            "less than none",
+            "too many",
+            "too many with kept",
+            "all kept",
+        ],
+    )
+    @pytest.mark.parametrize("border", range(1, 7))
+    def test_one_that_does_not_fit(self, border: int, unfit: Event) -> None:
+        """A compaction of another history, or of more than there is, or of nothing, changes nothing but the version."""
+        log = [*said("1", "2", "3"), compaction(replaced=1), *said("5")]
+        for after in ([], said("7")):
+            shown = [so_far(1), "2", "3", "5", *("7" for _ in after)]
+            assert read(log[:border], [*log[border:], unfit, *after]) == shown
+        fitting, beside = state_after(*log), state_after(*log, unfit)
+        assert fitting == beside
+        assert fold("s", 0, SessionState(), recorded(*log, unfit)).version == 6
+
+    def test_all_of_it(self) -> None:
+        """A history may go as a whole: the summary alone remains."""
+        assert read(said("1", "2"), [compaction(replaced=2)]) == [so_far(2)]
+        assert read(said("1", "2"), [compaction(replaced=2, summary=None)]) == []
+
+    def test_what_arrived_meanwhile_stays(self) -> None:
+        """Messages that were added between the plan and the compaction stay."""
+        assert read(said("1", "2"), said("3"), [compaction(replaced=2)]) == [so_far(2), "3"]
+
+    @pytest.mark.parametrize(
+        ("summary", "shown"), [(None, True), ("hidden", False), (None, False)], ids=["none", "hidden", "neither"]
+    )
+    def test_that_shows_nothing(self, summary: str | None, shown: bool) -> None:
+        """Without a summary that is shown, a reader has the newest messages alone, and an earlier summary is gone."""
+        log = [*said("1", "2", "3", "4"), compaction(replaced=1)]
+        log.append(compaction(base=5, replaced=1, summary=summary, shown=shown))
+        assert [read(log, limit=limit) for limit in (None, 1, 2, 3)] == [["3", "4"], ["4"], ["3", "4"], ["3", "4"]]
+        assert state_after(*log).summary_bytes == 0
+
+    @pytest.mark.parametrize(
+        ("limit", "expected"),
+        [
+            (None, [so_far(2), "3", "4"]),
+            (4, [so_far(2), "3", "4"]),
+            (3, [so_far(2), "3", "4"]),
+            (2, [so_far(2), "4"]),
+            (1, [so_far(2)]),
+        ],
+    )
+    @pytest.mark.guarantee("V3")
+    def test_limits(self, limit: int | None, expected: list[Any]) -> None:
+        """The summary is one of the messages that are asked for, and comes before the others."""
+        assert read([*said("1", "2", "3"), compaction(replaced=2)], said("4"), limit=limit)[1:] == expected[1:]
+        assert read([*said("1", "2"), compaction(replaced=2), *said("3", "4")], limit=limit) == expected
+
+    def test_the_summary_as_users_see_it(self) -> None:
+        """A summary is a message of its own time and version, that says what it stands for."""
+        event = HistoryCompacted(
+            base=0,
+            first=1,
+            last=3,
+            replaced=2,
+            replaced_bytes=2,
+            stands_for=9,
+            strategy="oldest",
+            kept=[1],
+            summary="They met.",
+            role="user",
+            summarizer="a model",
+            remark="shortened",
+        )
+        history = fold("s", 0, SessionState(), recorded(*said("a", "b", "c"), event)).history.apply(History())
+        assert history.newest(1) == [
+            {
+                "role": "user",
+                "content": "[Summary of 9 earlier messages]\n\nThey met.",
+                "timestamp": "1970-01-01T00:00:04.000",
+                "metadata": {
+                    "type": "summary",
+                    "summarized_count": 9,
+                    "compaction": {
+                        "messages": 9,
+                        "first": 1,
+                        "last": 3,
+                        "strategy": "oldest",
+                        "summarizer": "a model",
+                        "remark": "shortened",
+                    },
+                },
+                "version": 4,
+            }
         ]
+
+    def test_what_the_session_knows_of_its_history(self) -> None:
+        """Counts, sizes in UTF-8 and the last rewriting follow the history; what was ever said is counted beside."""
+        log: list[Event] = [
+            *said("é", {"k": [1.5, None]}, None),
+            MessageAdded("assistant", "日本", tool_calls=[{"id": "c"}]),
+        ]
+        state = state_after(*log)
+        assert (state.history_messages, state.history_bytes) == (4, 2 + 16 + 0 + 6 + 12)
+        assert (state.summary_bytes, state.rewritten) == (0, 0)
+        event = HistoryCompacted(
+            base=0,
+            first=1,
+            last=3,
+            replaced=2,
+            replaced_bytes=18,
+            stands_for=2,
+            strategy="a test's",
+            kept=[3],
+            summary="né",
+        )
+        state = state_after(*log, event)
+        assert (state.history_messages, state.history_bytes, state.message_count) == (2, 18, 4)
+        assert (state.summary_bytes, state.rewritten) == (3, 5)
+        state = state_after(*log, event, HistoryCleared())
+        assert (state.history_messages, state.history_bytes, state.message_count) == (0, 0, 4)
+        assert (state.summary_bytes, state.rewritten) == (0, 6)
+
+    def test_is_no_activity(self) -> None:
+        """A compaction begins no session and is no sign of life, whether or not it has an effect."""
+        state = state_after(compaction(replaced=1))
+        assert (state.created_ms, state.active_ms) == (0, 0)
+        state = state_after(*said("1", "2"), compaction(replaced=1), compaction(replaced=1))
+        assert (state.created_ms, state.active_ms, state.rewritten) == (1000, 2000, 3)
+
+    def test_settings(self) -> None:
+        """A session's settings are those that were configured last, as a whole."""
+        settings = [CompactionConfigured({"a": 1, "b": 1}), CompactionConfigured({"a": {"c": [2]}})]
+        assert state_after(*settings).compaction == {"a": {"c": [2]}}
+        assert state_after(*settings, CompactionConfigured()).compaction == {}
+        assert state_after(*settings).active_ms == 2000
 
 
 class TestContext:

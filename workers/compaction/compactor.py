@@ -27,6 +27,8 @@ log = get_logger("compaction")
 MARGIN = 15.0
 """Seconds beyond a model's time for which a session is leased."""
 POLL = 0.05
+PAGE = 256
+"""Sessions that are looked at together."""
 
 
 class CompactionBusy(Exception):
@@ -99,6 +101,11 @@ class Compactor:
         """
         base = base or self.defaults.config
         return base.changed(state.compaction) if state.compaction else base
+
+    async def page(self, cursor: str | None) -> tuple[list[str], str | None]:
+        """Return some sessions, and where the next ones begin; None after the last ones."""
+        page = await self.queries.sessions(limit=PAGE, cursor=cursor)
+        return [session.session_id for session in page.sessions], page.cursor
 
     async def may_be_due(self, session_ids: Sequence[str]) -> list[str]:
         """Return which of these sessions may have reached a threshold, by what is known without reading histories."""
@@ -187,7 +194,10 @@ class Compactor:
             counts = situation.messages, situation.tokens
             return Compacted(None, config.strategy, counts[0], counts[0], counts[1], counts[1], remark=remark)
         event = compacted(situation, chosen, await self._summary(situation, chosen), remark)
-        appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
+        try:
+            appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
+        except InvalidInput as error:
+            raise CompactionFailed(f"What came of it cannot be stored: {error}") from error
         await self._projector.project_if_permitted([session_id])
         now = await self.queries.session(session_id)
         if now is None or now.state.rewritten < appended.version:

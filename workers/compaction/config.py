@@ -38,10 +38,12 @@ class CompressionConfig:
         hybrid_strategies: The strategies that ``hybrid`` applies one after the other.
         auto_compress_enabled: Whether histories are compacted by themselves.
         auto_compress_threshold: Reaching so many messages starts a compaction.
-        auto_compress_target: So many messages it leaves at most. By default 50, or half of a threshold below 100.
+        auto_compress_target: So many messages it leaves at most. By default 50, or half of a threshold below 100, or
+            what `keep_recent` and a summary need.
         compression_timeout: Seconds that a model may take; then the built-in summarizer does it.
         auto_compress_token_threshold: Reaching so many tokens starts a compaction too; None for no such budget.
-        auto_compress_token_target: So many tokens it tries to leave at most. By default half of the threshold.
+        auto_compress_token_target: So many tokens it tries to leave at most. By default half of the threshold, or what
+            a summary needs.
         token_counter: How tokens are counted: a function from a text to a number. By default an estimate.
         summary_window_tokens: What is given to a model at once. A longer past is summarized in steps.
         summary_role: The role of the message that holds a summary.
@@ -77,9 +79,11 @@ class CompressionConfig:
             self._fill("hybrid_strategies", ["truncate", "summarize"])
         self._check_types()
         if self.auto_compress_target is None:
-            self._fill("auto_compress_target", min(TARGET, max(1, self.auto_compress_threshold // 2)))
+            likely = max(min(TARGET, self.auto_compress_threshold // 2), self.keep_recent + self._summaries)
+            self._fill("auto_compress_target", max(1, min(likely, self.auto_compress_threshold - 1)))
         if self.auto_compress_token_threshold is not None and self.auto_compress_token_target is None:
-            self._fill("auto_compress_token_target", max(1, self.auto_compress_token_threshold // 2))
+            likely = max(self.auto_compress_token_threshold // 2, self._summaries * (self.summary_max_tokens + 1))
+            self._fill("auto_compress_token_target", max(1, min(likely, self.auto_compress_token_threshold - 1)))
         if self.auto_compress_enabled:
             self._check_convergence()
 
@@ -130,15 +134,23 @@ class CompressionConfig:
 
     def _check_strategies(self) -> None:
         names = known_strategies()
-        for strategy in (self.strategy, *_list("hybrid_strategies", self.hybrid_strategies)):
+        chain = [(strategy, " in hybrid_strategies") for strategy in _list("hybrid_strategies", self.hybrid_strategies)]
+        for strategy, where in [(self.strategy, ""), *chain]:
             if not isinstance(strategy, str) or strategy not in names:
-                raise InvalidInput(f"Invalid strategy {shown(strategy)}: must be one of {', '.join(sorted(names))}.")
+                raise InvalidInput(
+                    f"Invalid strategy {shown(strategy)}{where}: must be one of {', '.join(sorted(names))}."
+                )
         if not self.hybrid_strategies or "hybrid" in self.hybrid_strategies:
             raise InvalidInput("hybrid_strategies must name at least one strategy, and not 'hybrid' itself.")
 
+    @property
+    def _summaries(self) -> int:
+        """How many summaries a compacted history may begin with: 1 or 0."""
+        chain = self.hybrid_strategies or [] if self.strategy == "hybrid" else [self.strategy]
+        return int(self.include_summary_in_history and not set(chain) <= WITHOUT_SUMMARY)
+
     def _check_convergence(self) -> None:
-        chain = _list("hybrid_strategies", self.hybrid_strategies) if self.strategy == "hybrid" else [self.strategy]
-        summary = int(self.include_summary_in_history and not set(chain) <= WITHOUT_SUMMARY)
+        summary = self._summaries
         least = self.keep_recent + summary
         if self.target >= self.auto_compress_threshold:
             raise InvalidInput(

@@ -13,6 +13,7 @@ from typing import Any
 from eventstore.errors import CompactionFailed
 from eventstore.logs import get_logger
 from workers.compaction.config import CompressionConfig
+from workers.compaction.summarizer import in_words
 
 log = get_logger("compaction")
 
@@ -33,13 +34,13 @@ async def embed(
     remark = "no embeddings are at hand"
     ask = _how_to_ask(texts, config, client)
     if ask is not None:
+        deadline = asyncio.timeout(config.compression_timeout)
         try:
-            async with asyncio.timeout(config.compression_timeout):
+            async with deadline:
                 return _checked(await ask(), len(texts)), None
-        except TimeoutError:
-            remark = f"the embeddings did not come within {config.compression_timeout:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a client raises, words can be compared instead
-            remark = f"the embeddings failed ({type(error).__name__}: {error})"[:500]
+            late = f"did not come within {config.compression_timeout:g} s"
+            remark = f"the embeddings {late if deadline.expired() else f'failed ({in_words(error)})'}"
         log.warning("Messages were compared without embeddings.", action="compared_by_words", reason=remark)
     return [by_words(text) for text in texts], f"{remark}: messages were compared by their words"
 

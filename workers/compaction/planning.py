@@ -18,6 +18,9 @@ from workers.compaction.transcript import PER_MESSAGE, Transcript, Unit, message
 WORTHWHILE = 10
 """A budget of tokens is worth a compaction when a tenth of it may go: else every message would start one."""
 
+HEADING = 60
+"""Bytes of a summary's message that are not the summary, at most."""
+
 
 class Situation(msgspec.Struct, frozen=True):
     """A history, what of it may go, and how much it is.
@@ -41,7 +44,9 @@ class Situation(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, at: HistoryAt, config: CompressionConfig) -> Situation:
         """Look at a history."""
-        parts = transcript(at.history.messages, config.keep_recent, config.token_counter)
+        earlier = at.history.compaction
+        since = earlier.event.first if earlier else None
+        parts = transcript(at.history.messages, config.keep_recent, config.token_counter, since)
         summary = at.history.summary
         tokens = parts.tokens + (message_tokens(summary, config.token_counter) if summary else 0)
         return cls(at, parts, config, summary is not None, len(at.history.messages) + bool(summary), tokens)
@@ -66,8 +71,8 @@ def may_be_due(state: SessionState, config: CompressionConfig) -> bool:
     messages = state.history_messages + (state.summary_bytes > 0)
     if messages >= config.auto_compress_threshold:
         return True
-    # No counter finds more tokens in a text than it has bytes, and the estimate finds two in three at most.
-    text = state.history_bytes + state.summary_bytes
+    # No counter finds more tokens in a text than it has bytes, and the estimate finds two in three at most, rounded up.
+    text = state.history_bytes + state.summary_bytes + HEADING * (state.summary_bytes > 0)
     most = (PER_MESSAGE + 1) * messages + (text * 2 // 3 if config.token_counter is estimate_tokens else text)
     return config.auto_compress_token_threshold is not None and most >= config.auto_compress_token_threshold
 
@@ -76,10 +81,15 @@ def plan(strategy: Strategy, situation: Situation, vector: Callable[[Unit], Vect
     """Have a strategy choose what goes, and let more of the oldest go if that does not lead to the target.
 
     Raises:
-        CompactionFailed: The strategy chose what it was not shown.
+        CompactionFailed: The strategy, which may be a user's, failed or chose what it was not shown.
     """
     task = _task(strategy, situation, vector, asked=asked)
-    chosen = _checked(strategy.plan(task), task.older)
+    try:
+        chosen = _checked(strategy.plan(task), task.older)
+    except CompactionFailed:
+        raise
+    except Exception as error:
+        raise CompactionFailed(f"The strategy failed ({type(error).__name__}: {error}).") from error
     left = task.after(chosen)
     rest = oldest(left.older, left.messages, left.tokens)
     if strategy.summarizes(situation.config):
@@ -93,16 +103,23 @@ def compacted(situation: Situation, chosen: Plan, summary: Summary | None, remar
     messages, earlier = at.history.messages, at.history.compaction
     gone = sorted(place for unit in (*chosen.dropped, *chosen.summarized) for place in unit.places)
     going = [messages[place] for place in gone]
+    first, last = going[0]["version"], going[-1]["version"]
+    if earlier is not None:  # it may have left messages older than some that it took
+        first, last = min(first, earlier.event.first), max(last, earlier.event.last)
     reach = set(gone)
     event = HistoryCompacted(
         base=at.state.rewritten,
-        first=earlier.event.first if earlier else going[0]["version"],
-        last=going[-1]["version"],
+        first=first,
+        last=last,
         replaced=len(gone),
         replaced_bytes=sum(size_of(message["content"], message.get("tool_calls")) for message in going),
         stands_for=len(gone) + (earlier.event.stands_for if earlier else 0),
         strategy=config.strategy,
-        kept=[messages[place]["version"] for place in range(gone[-1]) if place not in reach],
+        kept=[
+            message["version"]
+            for place, message in enumerate(messages)
+            if message["version"] <= last and place not in reach
+        ],
         role=config.summary_role,
         shown=config.include_summary_in_history,
         summary=summary.text if summary else earlier.event.summary if earlier else None,
@@ -132,7 +149,8 @@ def tokens_of(units: Sequence[Unit]) -> int:
 
 def _task(strategy: Strategy, situation: Situation, vector: Callable[[Unit], Vector] | None, *, asked: bool) -> Task:
     config, parts = situation.config, situation.parts
-    task = Task(parts.older, parts.recent, 0, 0, asked, config, vector)
+    others = situation.messages - messages_of([*parts.older, *parts.recent])
+    task = Task(parts.older, parts.recent, 0, 0, asked, config, vector, others)
     if not config.auto_compress_enabled:
         return task
     summary = config.include_summary_in_history and not situation.summarized and strategy.summarizes(config)

@@ -33,6 +33,7 @@ class Task(msgspec.Struct, frozen=True):
         asked: Whether somebody asked for this compaction, so that even what fits is to become less.
         config: The configuration.
         vector: Returns a unit's embedding; None unless the strategy `embeds`.
+        others: How many messages stay that are not shown: the opening ones, waiting calls, a summary.
     """
 
     older: Sequence[Unit]
@@ -42,6 +43,7 @@ class Task(msgspec.Struct, frozen=True):
     asked: bool
     config: CompressionConfig
     vector: Callable[[Unit], Vector] | None = None
+    others: int = 0
 
     def after(self, plan: Plan) -> Task:
         """Return what is left to do after a plan."""
@@ -92,7 +94,7 @@ class Truncate:
 
     def plan(self, task: Task) -> Plan:
         """Take the oldest until enough has gone."""
-        there = sum(len(unit.places) for unit in (*task.older, *task.recent))
+        there = task.others + sum(len(unit.places) for unit in (*task.older, *task.recent))
         over = there - task.config.max_messages
         if over <= 0 and not task.messages and not task.tokens and task.asked:
             return Plan(dropped=task.older)
@@ -172,20 +174,22 @@ _STRATEGIES: dict[str, Strategy] = {
     "semantic": Semantic(),
     "hybrid": Hybrid(),
 }
+OURS = frozenset(_STRATEGIES)
 
 
 def register_strategy(name: str, strategy: Strategy) -> None:
-    """Make a strategy known under a name, in this process.
+    """Make a strategy known under a name, in this process, in place of any that was registered under it before.
 
     Raises:
-        InvalidInput: The name is taken by another strategy, or empty; or the strategy lacks a method.
+        InvalidInput: The name is one of ours, or empty; or the strategy lacks a method.
     """
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"A strategy's name must be a str that is not empty, not {name!r:.80}.")
     if not all(callable(getattr(strategy, method, None)) for method in ("embeds", "summarizes", "plan")):
         raise InvalidInput(f"{type(strategy).__name__} is no strategy: it needs the methods embeds, summarizes, plan.")
-    if _STRATEGIES.setdefault(name, strategy) is not strategy:
+    if name in OURS:
         raise InvalidInput(f"There is a strategy {name!r} already.")
+    _STRATEGIES[name] = strategy
 
 
 def strategy_named(name: str) -> Strategy:

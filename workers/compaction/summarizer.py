@@ -24,9 +24,11 @@ TRIES = 3
 PAUSE = 0.2
 """Seconds before the second try; each further one waits twice as long."""
 BYTES_PER_TOKEN = 4
+LONGEST_REMARK = 500
 LONGEST = 2
 """A summary of so many times its length is cut."""
 
+BETWEEN = "\n\n"
 TEMPLATE = """\
 Below is the older part of a conversation between a user and an assistant, who will go on with it. Only your summary \
 of it will be left to them. Write it so that nothing is missed that may still matter: what the user wants and has said \
@@ -84,18 +86,44 @@ async def summarize(
             summarizer.
     """
     remark = None
-    if client is not None:
+    if client is not None and not can_write(client):
+        remark = f"{type(client).__name__} has no generate_text"
+    elif client is not None:
+        deadline = asyncio.timeout(config.compression_timeout)
         try:
-            async with asyncio.timeout(config.compression_timeout):
+            async with deadline:
                 text = await _by_model(messages, earlier, config, client)
             return _cut(text, name_of(client), config)
-        except TimeoutError:
-            remark = f"the model did not answer within {config.compression_timeout:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a client raises must not cost the conversation its summary
-            remark = f"the model failed ({type(error).__name__}: {error})"[:500]
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever a client raises must not cost the conversation its summary, even that its own task was cancelled.
+            if isinstance(error, asyncio.CancelledError) and _cancelled():
+                raise
+            late = f"did not answer within {config.compression_timeout:g} s"
+            remark = f"the model {late if deadline.expired() else f'failed ({in_words(error)})'}"
         log.warning("A summary was made without the model.", action="summary_without_model", reason=remark)
     budget = config.summary_max_tokens * BYTES_PER_TOKEN
     return Summary(extract(messages, budget, earlier or ""), EXTRACTIVE, remark)
+
+
+def _cancelled() -> bool:
+    """Whether somebody cancels this task."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as a text that a log can hold, whatever a client put into it."""
+    return _storable(f"{type(error).__name__}: {error}"[:LONGEST_REMARK])
+
+
+def _storable(text: str) -> str:
+    """Replace half characters, which no log can hold."""
+    return text.encode(errors="replace").decode()
+
+
+def can_write(client: Any) -> bool:
+    """Whether a client can be asked for a summary. One that only makes embeddings cannot."""
+    return callable(client) or callable(getattr(client, "generate_text", None))
 
 
 def name_of(client: Any) -> str:
@@ -103,13 +131,13 @@ def name_of(client: Any) -> str:
     for attribute in ("model", "model_name", "provider_name", "__name__"):
         name = getattr(client, attribute, None)
         if isinstance(name, str) and name:
-            return name[:200]
+            return _storable(name[:200])
     return type(client).__name__
 
 
 def _cut(text: str, name: str, config: CompressionConfig) -> Summary:
     """Keep a model that does not stop from filling the history that it was to shorten."""
-    whole = text.encode(errors="replace").decode()  # half a character is no text
+    whole = _storable(text)
     tokens = config.token_counter(whole)
     if tokens <= LONGEST * config.summary_max_tokens:
         return Summary(whole, name)
@@ -130,17 +158,17 @@ async def _by_model(messages: Sequence[Message], earlier: str | None, config: Co
 def chunks(messages: Sequence[Message], window: int, counter: TokenCounter) -> Iterator[str]:
     """Give the messages as texts that each fit a window of tokens. What does not fit at once comes in pieces."""
     parts: list[str] = []
-    size = 0
+    size, between = 0, counter(BETWEEN)
     for line in (f"{message['role']}: {text_of(message)}" for message in messages):
         for piece in _pieces(line, window, counter):
-            tokens = counter(piece)
+            tokens = between + counter(piece)
             if parts and size + tokens > window:
-                yield "\n\n".join(parts)
+                yield BETWEEN.join(parts)
                 parts, size = [], 0
+            size += tokens if parts else tokens - between
             parts.append(piece)
-            size += tokens + 1
     if parts:
-        yield "\n\n".join(parts)
+        yield BETWEEN.join(parts)
 
 
 def _pieces(text: str, window: int, counter: TokenCounter) -> Iterator[str]:
@@ -172,7 +200,7 @@ async def _ask(client: Any, prompt: str, config: CompressionConfig) -> str:
         except Exception as error:
             if attempt == TRIES:
                 raise
-            log.info("A model failed, and is asked again.", action="summary_retried", reason=str(error)[:500])
+            log.info("A model failed, and is asked again.", action="summary_retried", reason=in_words(error))
             await asyncio.sleep(PAUSE * 2 ** (attempt - 1))
         else:
             return text

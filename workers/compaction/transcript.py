@@ -7,11 +7,14 @@ sessions.
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
+from eventstore.errors import CompactionFailed
 from projections.history import Message
 from workers.compaction.tokens import TokenCounter
 
@@ -67,17 +70,21 @@ class Transcript(msgspec.Struct, frozen=True):
         return sum(unit.tokens for part in (self.opening, self.older, self.waiting, self.recent) for unit in part)
 
 
-def transcript(messages: Sequence[Message], keep_recent: int, counter: TokenCounter) -> Transcript:
+def transcript(
+    messages: Sequence[Message], keep_recent: int, counter: TokenCounter, compacted_from: int | None = None
+) -> Transcript:
     """Divide a history.
 
     Args:
         messages: The whole history, without a summary.
         keep_recent: So many of the newest messages are recent, with all that belongs to them.
         counter: Counts tokens.
+        compacted_from: The version of the oldest message that has been compacted: a system message after it does not
+            open the conversation, even if all that stood before it has gone.
     """
     units = units_of(messages, counter)
     first_recent = len(messages) - keep_recent
-    opens = next((n for n, message in enumerate(messages) if message["role"] not in OPENING), len(messages))
+    opens = _opening(messages, compacted_from)
     parts = Transcript([], [], [], [])
     for unit in units:
         if unit.places[-1] >= first_recent:
@@ -89,6 +96,14 @@ def transcript(messages: Sequence[Message], keep_recent: int, counter: TokenCoun
         else:
             parts.older.append(unit)
     return parts
+
+
+def _opening(messages: Sequence[Message], compacted_from: int | None) -> int:
+    """Return with how many system messages the conversation opens."""
+    for place, message in enumerate(messages):
+        if message["role"] not in OPENING or (compacted_from is not None and message["version"] > compacted_from):
+            return place
+    return len(messages)
 
 
 def units_of(messages: Sequence[Message], counter: TokenCounter) -> list[Unit]:
@@ -113,25 +128,43 @@ class _Pairing:
     def __init__(self) -> None:
         self.unanswered: dict[int, list[CallId]] = {}
         self._unit: list[int] = []
-        self._last_call: int | None = None
+        self._waiting: defaultdict[CallId, list[int]] = defaultdict(list)
         self._last_of_id: dict[CallId, int] = {}
+        self._last_call: int | None = None
 
     def take(self, place: int, calls: list[CallId], results: list[CallId]) -> None:
         """Take the next message: the ids of the calls that it makes, and of those to which it gives the results."""
         self._unit.append(place)
         for result in results:
-            call = self._last_call if result is None else self._last_of_id.get(result)
+            call = self._call_of(result)
             if call is not None:
                 self._join(self._root(call), place)
-                waiting = self.unanswered.get(call, [])
-                if result in waiting:
-                    waiting.remove(result)
-                elif result is None and waiting:
-                    waiting.pop(0)
+                self._answer(call, result)
         if calls:
             self.unanswered[place] = calls
             self._last_call = place
-            self._last_of_id |= dict.fromkeys((call for call in calls if call is not None), place)
+            for call_id in dict.fromkeys(calls):
+                self._waiting[call_id].append(place)
+                self._last_of_id[call_id] = place
+
+    def _call_of(self, result: CallId) -> int | None:
+        """Return the nearest call of the id, one that waits if there is one; the last call if either has no id."""
+        waiting = self._waiting[result]
+        while waiting and result not in self.unanswered[waiting[-1]]:
+            waiting.pop()
+        if result is not None and (waiting or result in self._last_of_id):
+            return waiting[-1] if waiting else self._last_of_id[result]
+        last = self._last_call
+        return last if last is not None and (result is None or None in self.unanswered[last]) else None
+
+    def _answer(self, call: int, result: CallId) -> None:
+        waiting = self.unanswered[call]
+        if result in waiting:
+            waiting.remove(result)
+        elif None in waiting:
+            waiting.remove(None)
+        elif result is None and waiting:
+            waiting.pop(0)
 
     def units(self) -> list[list[int]]:
         """Return the places of each unit."""
@@ -153,10 +186,9 @@ class _Pairing:
 def calls_of(message: Message) -> list[CallId]:
     """Return the ids of the calls that a message makes; None for one without an id. OpenAI's and Anthropic's form."""
     metadata = message["metadata"]
-    calls = message.get("tool_calls") or metadata.get("tool_calls") or []
-    if metadata.get("function_call"):
-        calls = [*(calls if isinstance(calls, list) else []), None]
-    found = [_id(call.get("id")) if isinstance(call, dict) else None for call in calls if isinstance(calls, list)]
+    found = [_id(call.get("id")) for call in _dicts(message.get("tool_calls") or metadata.get("tool_calls"))]
+    if isinstance(metadata.get("function_call"), dict):
+        found.append(None)
     return found + [_id(part.get("id")) for part in _parts(message, "tool_use")]
 
 
@@ -171,7 +203,7 @@ def results_of(message: Message) -> list[CallId]:
 
 
 def _id(value: Any) -> CallId:
-    return value if isinstance(value, str | int) else None
+    return value if type(value) is int or (isinstance(value, str) and value) else None
 
 
 def text_of(message: Message) -> str:
@@ -183,14 +215,21 @@ def text_of(message: Message) -> str:
 
 
 def message_tokens(message: Message, counter: TokenCounter) -> int:
-    """Return what a message costs a model."""
-    return PER_MESSAGE + counter(text_of(message))
+    """Return what a message costs a model.
+
+    Raises:
+        CompactionFailed: The counter, which may be a user's, does not count.
+    """
+    try:
+        return PER_MESSAGE + max(0, math.ceil(counter(text_of(message))))
+    except Exception as error:
+        raise CompactionFailed(f"token_counter failed ({type(error).__name__}: {error}).") from error
 
 
 def _parts(message: Message, kind: str) -> list[dict[str, Any]]:
-    content = message["content"]
-    return (
-        [part for part in content if isinstance(part, dict) and part.get("type") == kind]
-        if isinstance(content, list)
-        else []
-    )
+    return [part for part in _dicts(message["content"]) if part.get("type") == kind]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """Return what of a JSON value can be calls or parts: messages hold whatever somebody put into them."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

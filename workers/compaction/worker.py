@@ -16,6 +16,9 @@ from workers.following import CLAIM_AFTER, LONGEST_WAIT, FeedWorker
 log = get_logger("compaction")
 
 GROUP = "compaction"
+CONFIGURED = "compaction-configured"
+"""The group of those who compact only sessions with settings of their own. They must not take anything from the others,
+who compact all."""
 AT_ONCE = 8
 """Sessions that are compacted at the same time."""
 PAUSE = 0.05
@@ -24,6 +27,8 @@ PAUSE = 0.05
 
 class CompactionWorker(FeedWorker):
     """Compacts what has grown long. Any number share the work; a lease keeps two from doing the same.
+
+    Where the defaults say that nothing is compacted by itself, it works for the sessions with settings of their own.
 
     Args:
         store: The log.
@@ -43,9 +48,21 @@ class CompactionWorker(FeedWorker):
     ) -> None:
         """Begin stopped."""
         patience = claim_after + 2 * compactor.defaults.config.compression_timeout
-        super().__init__(store, GROUP, name=name, claim_after=patience)
+        group = GROUP if compactor.defaults.config.auto_compress_enabled else CONFIGURED
+        super().__init__(store, group, name=name, claim_after=patience)
         self._compactor = compactor
         self._room = anyio.CapacityLimiter(AT_ONCE)
+
+    async def begin(self, consumer: Consumer) -> None:
+        """Look at every session, where this consumer's group is new: what the feed would tell may be dropped by now."""
+        if not consumer.founded:
+            return
+        cursor = None
+        while True:
+            session_ids, cursor = await self._compactor.page(cursor)
+            await self._compact(consumer, await self._compactor.may_be_due(session_ids))
+            if cursor is None:
+                return
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
         """Look at what is new."""
@@ -73,6 +90,7 @@ class CompactionWorker(FeedWorker):
         finally:
             for task in pending:
                 task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)  # each ends its lease
         return left
 
     async def _compact_one(self, session_id: str) -> set[str]:

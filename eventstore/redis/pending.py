@@ -1,0 +1,79 @@
+"""An append on its way: what its caller is told in the end, and what a later try has to know of the earlier ones."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from eventstore.appending import EncodedAppend
+from eventstore.codec import decode
+from eventstore.errors import AppendOutcomeUnknown, ContextEngineError, StoreUnavailable, WrongExpectedVersion
+from eventstore.events import RecordedEvent
+from eventstore.redis.commands import Unserved, refusal
+from eventstore.redis.link import LinkLost
+from eventstore.store import Appended, Expected
+
+
+class Pending:
+    """An append on its way, and the future that its caller awaits."""
+
+    __slots__ = ("append", "at_least", "epoch", "future", "resend_after", "sent")
+
+    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended]) -> None:
+        """Not be sent yet."""
+        self.append = append
+        self.future = future
+        self.at_least = 0  # a version that the session had before the first try, as was known in this epoch
+        self.epoch = 0
+        self.resend_after: int | None = None
+        self.sent = False
+
+    def missed(self, unserved: Unserved | None) -> None:
+        """Note that a try failed, and from where on the next one has to look for the events."""
+        if not isinstance(unserved, LinkLost) or not unserved.sent:
+            self.at_least = 0  # the next try may be another node's
+            return
+        # What was known serves for a try on a connection of that epoch alone: a server may come back with a shorter
+        # log, and a replica may stand in with one.
+        known = self.at_least if not self.sent and unserved.epoch <= self.epoch else 0
+        expected = self.append.expected
+        self.resend_after = max(known, expected if isinstance(expected, int) else 0)
+        self.sent = True
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
+        if self.future.done():
+            return
+        if self.sent:
+            error = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, str(error))
+        elif isinstance(error, Unserved):
+            error = StoreUnavailable(f"{error} Nothing was written.")
+        self.future.set_exception(error)
+
+    def settle(self, result: Any) -> int:
+        """Give the caller the script's result. Return the session's version, 0 if it is not known."""
+        if isinstance(result, list):
+            kind = result[0]
+            if kind == b"already":
+                result = result[1]
+            elif not self.future.done():
+                self.future.set_exception(self._failure(kind, result))
+        if not isinstance(result, int):
+            return 0
+        if not self.future.done():
+            self.future.set_result(Appended(self.append.session_id, result, self.append.event_ids))
+        return result
+
+    def _failure(self, kind: bytes, result: list[Any]) -> ContextEngineError:
+        append = self.append
+        if kind == b"conflict":
+            events = [recorded(append.session_id, found) for found in result[2]]
+            expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
+            return WrongExpectedVersion(append.session_id, expected, result[1], events)
+        return refusal(RuntimeError(result[1].decode(errors="replace")))
+
+
+def recorded(session_id: str, found: list[Any]) -> RecordedEvent:
+    """Decode one entry of a stream reply: its id, and its single field and value."""
+    version, recorded_ms = found[0].split(b"-")
+    return decode(session_id, int(version), int(recorded_ms), found[1][1])
