@@ -10,6 +10,8 @@ from contextengine.arguments import dict_of, limit_of, text_of
 from contextengine.conversations import Conversations
 from contextengine.sessions import Sessions
 from eventstore import InvalidInput
+from eventstore.errors import shown
+from eventstore.ids import check_session_id
 
 MESSAGE_TYPES = frozenset(
     {
@@ -59,6 +61,9 @@ class Agents(Sessions, Conversations):
         Raises:
             InvalidInput: An argument cannot be accepted.
         """
+        check_session_id(session_id)
+        if not isinstance(participants, Sequence):
+            raise InvalidInput(f"participants must be a list of dicts, not {type(participants).__name__}.")
         people = [dict_of(participant, "a participant") for participant in participants]
         for person in people:
             text_of(person.get("id"), "a participant's id")
@@ -89,9 +94,12 @@ class Agents(Sessions, Conversations):
         Raises:
             InvalidInput: An argument cannot be accepted.
         """
-        if message_type not in MESSAGE_TYPES:
+        if not isinstance(message_type, str) or message_type not in MESSAGE_TYPES:
             known = ", ".join(sorted(MESSAGE_TYPES))
-            raise InvalidInput(f"message_type must be one of {known}, not {message_type!r:.80}.")
+            raise InvalidInput(f"message_type must be one of {known}, not {shown(message_type)}.")
+        for name, given in (("sender_role", sender_role), ("recipient_role", recipient_role)):
+            if given is not None and not isinstance(given, str):
+                raise InvalidInput(f"{name} must be a str or None, not {shown(given)}.")
         own = {
             "sender_id": text_of(sender_id, "sender_id"),
             "sender_type": text_of(sender_type, "sender_type"),
@@ -117,6 +125,8 @@ class Agents(Sessions, Conversations):
             message_types: Only messages of these types; a message without a type counts as ``communication``.
         """
         wanted = limit_of(limit)
+        if message_types is not None and (isinstance(message_types, str) or not isinstance(message_types, Collection)):
+            raise InvalidInput(f"message_types must be a list of str, not {shown(message_types)}.")
         messages = await self.get_conversation_history(session_key, wanted if message_types is None else None)
         found = [
             message.to_dict()
@@ -129,7 +139,7 @@ class Agents(Sessions, Conversations):
 def _session_key(session_id: str, people: Sequence[dict[str, Any]], session_type: str) -> str:
     """Return the session id of a conversation, as the original engine makes it."""
     if session_type not in NEEDED:
-        raise InvalidInput(f"session_type must be one of {', '.join(NEEDED)}, not {session_type!r:.80}.")
+        raise InvalidInput(f"session_type must be one of {', '.join(NEEDED)}, not {shown(session_type)}.")
     missing = Counter(NEEDED[session_type]) - Counter(person["type"] for person in people)
     if missing:
         raise InvalidInput(f"A {session_type} conversation lacks participants: {', '.join(missing.elements())}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, shown
 from eventstore.store import check_number
 
 MOST = 10**12
@@ -64,5 +64,5 @@ def text_of(value: object, name: str) -> str:
         InvalidInput: It is something else.
     """
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"{name} must be a str that is not empty, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be a str that is not empty, not {shown(value)}.")
     return value

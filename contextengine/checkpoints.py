@@ -94,4 +94,4 @@ class Checkpoints(Open):
         """Append, and project at once, so that nobody who reads the thread's messages meets a large tail."""
         runtime = self._here()
         await runtime.append(thread_id, event)
-        await runtime.projector.project_or_park([thread_id])
+        await runtime.projector.project_if_permitted([thread_id])

@@ -16,6 +16,7 @@ from eventstore import (
     InvalidInput,
     MessageAdded,
 )
+from eventstore.errors import shown
 from eventstore.logs import get_logger
 from eventstore.store import check_number
 from projections.history import message_of
@@ -141,7 +142,8 @@ class Compression(Conversations):
                 session_id=session_id,
                 error=f"{type(error).__name__}: {error}",
             )
-            return _failure(f"{type(error).__name__}: {error}", str(strategy), began)
+            named = strategy if isinstance(strategy, str) else shown(strategy)
+            return _failure(f"{type(error).__name__}: {error}", named, began)
 
     async def get_compressed_context(
         self,
@@ -250,7 +252,7 @@ def defaults_of(
         chosen = chosen.changed({"auto_compress_enabled": True})
     if role is not None:
         if role not in ROLES:
-            raise InvalidInput(f"compression_summary_role must be one of {', '.join(ROLES)}, not {role!r:.80}.")
+            raise InvalidInput(f"compression_summary_role must be one of {', '.join(ROLES)}, not {shown(role)}.")
         chosen = chosen.changed({"summary_role": role})
     return CompactionDefaults(chosen, _client(client))
 

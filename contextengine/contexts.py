@@ -10,7 +10,8 @@ from typing import Any
 from contextengine.arguments import limit_of
 from contextengine.plain import plain
 from contextengine.runtime import Open
-from eventstore import ContextDeleted, ContextSet, WrongExpectedVersion
+from eventstore import ContextDeleted, ContextSet, InvalidInput, WrongExpectedVersion
+from eventstore.errors import shown
 from eventstore.ids import check_name
 from projections import MISSING
 from projections.session import GLOBAL
@@ -95,6 +96,8 @@ class Contexts(Open):
         Raises:
             InvalidInput: An argument, or the new value, cannot be accepted. Nothing was written.
         """
+        if not callable(change):
+            raise InvalidInput(f"change must be a function of the old value, not {shown(change)}.")
         while True:
             value, version = await self._context(session_id, key)
             changed = change(None if value is MISSING else value)

@@ -13,6 +13,7 @@ from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
 from eventstore import HistoryCleared, HistoryRewound, InvalidInput, MessageAdded
+from eventstore.errors import shown
 from projections.history import History, message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
@@ -150,7 +151,7 @@ class Conversations(Open):
 
 def _message(given: Mapping[str, Any]) -> MessageAdded:
     if not isinstance(given, Mapping) or "role" not in given:
-        raise InvalidInput(f"A message must be a dict with a 'role', not {given!r:.100}.")
+        raise InvalidInput(f"A message must be a dict with a 'role', not {shown(given)}.")
     others = {key: value for key, value in given.items() if key not in FIELDS}
     return MessageAdded(
         role=text_of(given["role"], "role"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contextengine.values import Message
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, shown
 
 FORMATS = ("messages", "string", "dict")
 
@@ -18,7 +18,7 @@ def check_format(format: object) -> None:  # noqa: A002 - the name that users kn
         InvalidInput: It is not one of `FORMATS`.
     """
     if format not in FORMATS:
-        raise InvalidInput(f"format must be one of {', '.join(FORMATS)}, not {format!r:.80}.")
+        raise InvalidInput(f"format must be one of {', '.join(FORMATS)}, not {shown(format)}.")
 
 
 def formatted(messages: Sequence[Message], format: str) -> Any:  # noqa: A002 - the name that users know

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import InvalidEvent
+from eventstore.errors import InvalidEvent, shown
 
 _KEPT = (bytes, bytearray, memoryview)  # left as they are, so that the codec refuses them
 
@@ -42,7 +42,7 @@ def _refuse_other_keys(value: Any) -> None:
     if isinstance(value, dict):
         other = next((key for key in value if type(key) is not str), None)
         if other is not None:
-            raise TypeError(f"the key {other!r:.80} is a {type(other).__name__}, and JSON has only str keys")
+            raise TypeError(f"the key {shown(other)} is a {type(other).__name__}, and JSON has only str keys")
         for item in value.values():
             _refuse_other_keys(item)
     elif isinstance(value, list | tuple):

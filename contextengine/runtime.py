@@ -22,6 +22,7 @@ from eventstore import (
     InvalidSessionId,
     NotInitialized,
 )
+from eventstore.ids import check_session_id
 from eventstore.store import ExpectedVersion
 from projections import Projector, Queries, open_views
 from projections.past import Past, past
@@ -107,6 +108,7 @@ class Runtime:
 
     async def exists(self, session_id: str) -> bool:
         """Return whether there is a session. Once there is, there always is: so it is asked for once."""
+        check_session_id(session_id)
         if session_id not in self._known and await self.queries.exists(session_id):
             self._remember(session_id)
         return session_id in self._known

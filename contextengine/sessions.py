@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from eventstore import (
     UnknownSession,
     WrongExpectedVersion,
 )
+from eventstore.errors import shown
 from eventstore.ids import check_name
 from projections import SessionAt
 from projections.session import ACTIVE, COUNTERS
@@ -198,6 +199,19 @@ class Sessions(Open):
         """Do as `cleanup_inactive_sessions`, in hours."""
         return await self.cleanup_inactive_sessions(seconds_of(max_idle_hours, "max_idle_hours") * 3600)
 
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of a call that raised `AppendOutcomeUnknown`, None if nothing was stored.
+
+        Args:
+            session_id: The ``session_id`` of the error.
+            event_ids: Its ``event_ids``.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            StoreUnavailable: The server is not back yet: ask again.
+        """
+        return await self._here().store.outcome(session_id, event_ids)
+
     async def _existing(self, session_id: str) -> Session:
         session = await self.get_session(session_id)
         if session is None:
@@ -216,7 +230,7 @@ class Sessions(Open):
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
-        raise InvalidInput(f"{name} must be True or False, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be True or False, not {shown(value)}.")
     return value
 
 
@@ -224,13 +238,13 @@ def _checked_changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Refuse changes that would leave a session view of wrong types."""
     for name, value in changes.items():
         if name in FIXED:
-            raise InvalidInput(f"updates may not replace {name!r}.")
+            raise InvalidInput(f"updates may not replace {shown(name)}.")
         if name == "metadata":
             dict_of(value, "updates['metadata']")
         elif name in {"user_id", "status"}:
             check_name(value, name.replace("_", " "))
         elif name == "total_processing_time":
-            seconds_of(value, f"updates[{name!r}]")
+            seconds_of(value, f"updates[{shown(name)}]")
         elif name in COUNTERS:
-            count_of(value, f"updates[{name!r}]")
+            count_of(value, f"updates[{shown(name)}]")
     return changes

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from eventstore.errors import CorruptLog, EventTooLarge, InvalidEvent
+from eventstore.errors import CorruptLog, EventTooLarge, InvalidEvent, shown
 from eventstore.events import Event, KnownEvent, RecordedEvent, UnknownEvent
 
 DEFAULT_MAX_EVENT_BYTES = 1024 * 1024
@@ -63,7 +63,7 @@ def encode(
         EventTooLarge: The entry is larger than ``max_bytes``.
     """
     if type(event) not in _known:
-        raise InvalidEvent(f"{event!r:.200} is not an event of eventstore.events.")
+        raise InvalidEvent(f"{shown(event)} is not an event of eventstore.events.")
     if meta is not None and "schema" in meta:
         raise InvalidEvent("meta may not have the key 'schema': it is the codec's own.")
     stored_meta = dict(meta) if meta else {}
@@ -157,11 +157,11 @@ def _difference(given: Any, back: Any, path: str) -> str:
     if isinstance(given, dict) and isinstance(back, dict):
         for key, value in given.items():
             if key not in back:
-                return f"the key {key!r} in {path} is a {type(key).__name__}, and JSON has only str keys"
-            difference = _difference(value, back[key], f"{path}[{key!r}]")
+                return f"the key {shown(key)} in {path} is a {type(key).__name__}, and JSON has only str keys"
+            difference = _difference(value, back[key], f"{path}[{shown(key)}]")
             if difference:
                 return difference
     if isinstance(given, list) and isinstance(back, list):
         pairs = enumerate(zip(given, back, strict=True))
         return next((found for i, (a, b) in pairs if (found := _difference(a, b, f"{path}[{i}]"))), "")
-    return f"{path} is {given!r:.100} ({type(given).__name__}), which JSON would give back as {back!r:.100}"
+    return f"{path} is {shown(given)} ({type(given).__name__}), which JSON would give back as {shown(back)}"

@@ -11,6 +11,7 @@ ContextEngineError
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
 ├── StoreRefused                 the server answered with an error; nothing was written
+│   └── NotPermitted             its user may not do that
 ├── ServerUnfit                  the server's version or settings would lose events
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
@@ -28,6 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eventstore.events import RecordedEvent
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return how a refused value looks in a message: shortened, and whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - numbers too long to print, lists too deep, and whatever a class makes of it
+        return f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= most else text[:most] + "..."
 
 
 class ContextEngineError(Exception):
@@ -120,7 +130,7 @@ class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
         """Keep the ids, so that the caller can look for them later."""
         super().__init__(
             f"It is not known whether {len(event_ids)} event(s) of session {session_id!r} were stored: {reason}. "
-            "Do not append them anew blindly: read the session and look for .event_ids first."
+            "Do not append them anew blindly: ask outcome(error.session_id, error.event_ids) first."
         )
         self.session_id = session_id
         self.event_ids = list(event_ids)
@@ -128,6 +138,10 @@ class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
 
 class StoreRefused(ContextEngineError):
     """The server answered with an error (out of memory, no permission, read-only ...). Nothing was written."""
+
+
+class NotPermitted(StoreRefused):
+    """The server's access rules do not allow this to the user as whom the store connects. Nothing was written."""
 
 
 class ServerUnfit(ContextEngineError):

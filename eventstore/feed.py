@@ -40,6 +40,20 @@ class Delivery(msgspec.Struct, frozen=True):
     attempts: int = 1
 
 
+class Held(msgspec.Struct, frozen=True):
+    """An entry that was handed out and not acknowledged.
+
+    Attributes:
+        consumer: Who has it.
+        seconds: How long ago it was handed to that consumer.
+        attempts: How often it has been handed out.
+    """
+
+    consumer: str
+    seconds: float
+    attempts: int
+
+
 class PartitionProgress(msgspec.Struct, frozen=True):
     """How far a consumer group has come in one partition's feed.
 
@@ -48,12 +62,18 @@ class PartitionProgress(msgspec.Struct, frozen=True):
         end: The feed's last entry.
         done: Everything up to and including this place has been acknowledged.
         waiting: Entries not acknowledged yet, handed out or not (of the latter, 1,000 at most are counted).
+        waited: Seconds since the oldest of these was appended; None if there is none, or it is not known.
+        held: The oldest entry that is in the hands of a consumer, if any is.
+        joined: Whether anybody ever joined the group.
     """
 
     partition: int
     end: FeedId
     done: FeedId
     waiting: int
+    waited: float | None = None
+    held: Held | None = None
+    joined: bool = True
 
 
 class Consumer(Protocol):

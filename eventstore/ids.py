@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import time
 
@@ -38,8 +39,8 @@ def check_name(name: object, what: str) -> bytes:
 
 
 def _checked(text: object, what: str, error: type[InvalidInput]) -> bytes:
-    if not isinstance(text, str):
-        raise error(f"A {what} must be a str, not {type(text).__name__}.")
+    if not isinstance(text, str) or (type(text) is not str and not isinstance(text, enum.Enum)):
+        raise error(f"A {what} must be a str, not {type(text).__name__}.")  # JSON knows no other kinds of text
     if not text:
         raise error(f"A {what} must not be empty.")
     try:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
-from eventstore.errors import InvalidInput, UnknownStoreUrl
+from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.addresses import CLUSTER_SCHEMES
@@ -41,7 +41,7 @@ class Opening:
             check_partitions(partitions)
         for name, value in (("timeout", timeout), ("max_event_bytes", max_event_bytes)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InvalidInput(f"{name} must be a number above 0, not {value!r:.100}.")
+                raise InvalidInput(f"{name} must be a number above 0, not {shown(value)}.")
         self._target = target
         self._namespace = namespace
         self._partitions = partitions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, shown
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 MAX_PARTITIONS = 1024
@@ -18,7 +18,7 @@ def check_namespace(namespace: object) -> str:
         InvalidInput: It is not 1 to 64 letters, digits, ``_``, ``.`` or ``-``.
     """
     if not isinstance(namespace, str) or not _NAMESPACE.match(namespace):
-        raise InvalidInput(f"A namespace is 1 to 64 letters, digits, '_', '.' or '-', not {namespace!r:.100}.")
+        raise InvalidInput(f"A namespace is 1 to 64 letters, digits, '_', '.' or '-', not {shown(namespace)}.")
     return namespace
 
 
@@ -29,7 +29,7 @@ def check_partitions(partitions: object) -> int:
         InvalidInput: It is not a whole number from 1 to 1024.
     """
     if type(partitions) is not int or not 1 <= partitions <= MAX_PARTITIONS:
-        raise InvalidInput(f"partitions must be a whole number from 1 to {MAX_PARTITIONS}, not {partitions!r:.100}.")
+        raise InvalidInput(f"partitions must be a whole number from 1 to {MAX_PARTITIONS}, not {shown(partitions)}.")
     return partitions
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
-from eventstore.errors import ContextEngineError, InvalidInput
+from eventstore.errors import ContextEngineError, InvalidInput, shown
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Feed, Pointer, Position
 
@@ -126,6 +126,21 @@ class EventStore(Protocol):
         """
         ...
 
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of an append that raised `AppendOutcomeUnknown`, None if nothing was stored.
+
+        Ask the store that raised: it first makes sure that the lost append cannot arrive any more.
+
+        Args:
+            session_id: The ``session_id`` of the error.
+            event_ids: Its ``event_ids``.
+
+        Raises:
+            InvalidInput: An argument cannot be accepted.
+            StoreUnavailable: The server is not back yet.
+        """
+        ...
+
     def read(
         self,
         session_id: str,
@@ -225,4 +240,4 @@ def check_number(name: str, value: object) -> int:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r:.80}" if not isinstance(value, int) or abs(value) <= MAX_NUMBER else "a larger one"
+    return shown(value) if not isinstance(value, int) or abs(value) <= MAX_NUMBER else "a larger one"

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.errors import CorruptLog, FoldFailed, NotPermitted
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
@@ -31,6 +31,7 @@ class Projector:
         """Take the log and the views."""
         self.store = store
         self.views = views
+        self._permitted = True
 
     async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
         """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
@@ -76,6 +77,16 @@ class Projector:
         for failure in await pinned.project(session_ids):
             await pinned.park(failure.session_id, failure.version, str(failure), failure)
 
+    async def project_if_permitted(self, session_ids: Iterable[str]) -> None:
+        """Do as `project_or_park`, unless the server lets this user write no views: the workers' users may."""
+        if not self._permitted:
+            return
+        try:
+            await self.project_or_park(session_ids)
+        except NotPermitted as refused:
+            self._permitted = False
+            log.debug("Views are read, and not written.", action="views_read_only", reason=str(refused))
+
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""
         trace = "".join(traceback.format_exception(error)) if error else ""
@@ -83,9 +94,16 @@ class Projector:
         log.error("Session parked.", action="session_parked", session_id=session_id, version=version, reason=reason)
 
     async def retry(self, session_id: str) -> Parked | None:
-        """Try a parked session again. Return why it is parked still, None if it is not."""
-        await self.views.unpark(session_id)
-        await self.project_or_park([session_id])
+        """Try a parked session again. Return why it is parked still, None if it is not.
+
+        It stays parked until it has been folded: one that kills whoever folds it is still parked if it kills this one.
+        """
+        failures = await self.project([session_id])
+        for failure in failures:
+            await self.park(session_id, failure.version, str(failure), failure)
+        if not failures:
+            await self.views.unpark(session_id)
+            await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
 
     async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | FoldFailed | CorruptLog | None:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, shown
 from eventstore.events import RecordedEvent
 from eventstore.store import EventStore
+from projections import behind
 from projections.checkpoints import Checkpoint
 from projections.following import Following
 from projections.history import History, Message
@@ -140,11 +141,11 @@ class Queries:
             InvalidInput: The cursor is not one that a page gave.
         """
         after = _parse_cursor(cursor)
-        return await self._of_live(lambda views: self._page(views, status, user_id, after, limit))
+        return await self._of_live(lambda views, lacking: self._page(views, lacking, status, user_id, after, limit))
 
     async def totals(self) -> Totals:
         """Return counts over all sessions. What had been appended when it was called is counted."""
-        return await self._of_live(lambda views: views.totals())
+        return await self._of_live(self._totals)
 
     async def stored_totals(self) -> Totals:
         """Return counts over all sessions, as far as the workers have come."""
@@ -155,37 +156,66 @@ class Queries:
         await self._views.refresh()
         return await Following(self._store, await self._views.pinned()).reached_soon()
 
-    async def _of_live(self, ask: Callable[[ViewStore], Awaitable[A]]) -> A:
+    async def _of_live(self, ask: Callable[[ViewStore, list[str]], Awaitable[A]]) -> A:
         """Ask views in which everything is that has been appended by now; again, if others have become live meanwhile.
 
         Views that are live when they have been asked were so all the time, and nobody had given them up.
         """
         while True:
             views = await self._views.pinned()
-            await Following(self._store, views).catch_up()
-            answer = await ask(views)
+            answer = await ask(views, await self._lacking(views))
             await self._views.refresh()
             if self._views.group == views.group:
                 return answer
 
+    async def _lacking(self, views: ViewStore) -> list[str]:
+        """Return the sessions whose newest events may be in no list: none, unless this user may not see to that."""
+        try:
+            await Following(self._store, views).catch_up()
+        except NotPermitted:
+            changed = await behind.changed_since(self._store, views.group)
+            return sorted(set(changed) - await views.parked_among(changed))
+        return []
+
     async def _page(
-        self, views: ViewStore, status: str | None, user_id: str | None, after: Listed | None, limit: int | None
+        self,
+        views: ViewStore,
+        lacking_ids: list[str],
+        status: str | None,
+        user_id: str | None,
+        after: Listed | None,
+        limit: int | None,
     ) -> Page:
+        lacking = {
+            session.session_id: place
+            for session in await self.sessions_at(lacking_ids)
+            if (place := behind.place_of(session.session_id, session.state))
+        }
         found: list[SessionAt] = []
         while limit is None or len(found) < limit:
             wanted = 1000 if limit is None else limit - len(found)
-            listed = await views.listed(status=status, user_id=user_id, after=after, limit=wanted)
-            if not listed:
-                return Page(found, None)
-            after = listed[-1]
+            stored = await views.listed(status=status, user_id=user_id, after=after, limit=wanted)
+            listed, after = behind.page(stored, lacking, after=after, limit=wanted)
             found += [
                 session
                 for session in await self.sessions_at([place.session_id.decode() for place in listed])
                 if status in (None, session.state.status) and user_id in (None, session.state.user_id)
             ]
-            if len(listed) < wanted:
+            if after is None:
                 return Page(found, None)
         return Page(found, _cursor(after))
+
+    async def _totals(self, views: ViewStore, lacking: list[str]) -> Totals:
+        while True:
+            before = await views.read_sessions(lacking)
+            stored = await views.totals()
+            if not lacking:
+                return stored
+            # What a worker commits in between could count twice, or not at all.
+            after = await asyncio.gather(*map(self._listed, await views.read_sessions(lacking)))
+            counted = [(session.version, session.state) for session in before]
+            if counted == [(session.version, session.state) for session in await views.read_sessions(lacking)]:
+                return behind.totals(stored, counted, [(session.version, session.state) for session in after])
 
     async def _listed(self, snapshot: Snapshot[None]) -> SessionAt:
         """Return a session as it stands in a list: if it cannot be brought up to date, as it was when it last could."""
@@ -200,7 +230,7 @@ class Queries:
         events = await self._projector.rest_of(snapshot)
         change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
         if not snapshot.complete:
-            await self._projector.project_or_park([snapshot.session_id])
+            await self._projector.project_if_permitted([snapshot.session_id])
         return change
 
 
@@ -219,4 +249,4 @@ def _parse_cursor(cursor: str | None) -> Listed | None:
         active_ms, session_id = cursor.split(":", 1)
         return Listed(int(active_ms), session_id.encode())
     except (ValueError, AttributeError, TypeError):
-        raise InvalidInput(f"{cursor!r:.100} is not a cursor: pass the one that the previous page gave.") from None
+        raise InvalidInput(f"{shown(cursor)} is not a cursor: pass the one that the previous page gave.") from None

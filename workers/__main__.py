@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import structlog
 
-from eventstore import ContextEngineError, UnknownStoreUrl, open_store
+from eventstore import ContextEngineError, NotPermitted, UnknownStoreUrl, open_store
 from eventstore.logs import get_logger
 from eventstore.store import DEFAULT_NAMESPACE, EventStore
 from projections import open_views
@@ -171,11 +171,15 @@ async def serve(options: argparse.Namespace) -> None:
 
 async def _serve(store: EventStore, options: argparse.Namespace) -> None:
     worker = _worker(store, options)
+    refused: list[NotPermitted] = []
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
 
             async def work() -> None:
-                await worker.run()
+                try:
+                    await worker.run()
+                except NotPermitted as error:
+                    refused.append(error)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(work)
@@ -183,6 +187,8 @@ async def _serve(store: EventStore, options: argparse.Namespace) -> None:
                 log.info("Draining.", action="worker_draining", signal=signal.Signals(signum).name)
                 tasks.cancel_scope.deadline = anyio.current_time() + options.drain
                 await worker.stop()
+    if refused:
+        raise refused[0]
 
 
 def _worker(store: EventStore, options: argparse.Namespace) -> FeedWorker:
@@ -203,7 +209,7 @@ def _worker(store: EventStore, options: argparse.Namespace) -> FeedWorker:
 
 
 def main() -> int:
-    """Run, and return the exit code: 0 after a signal, 1 if the store could not be opened."""
+    """Run, and return the exit code: 0 after a signal, 1 if the store could not be opened, or may not be worked on."""
     options = parse()
     configure_logging(options.log_level)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.errors import NotPermitted, StoreRefused, StoreUnavailable
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
@@ -24,8 +24,6 @@ CLAIM_AFTER = 30.0
 BEAT_EVERY = 1.0
 """Seconds after which a worker says that it is alive, and looks whether it is in the right group still."""
 TRIM_EVERY = 10.0
-LAPSING = ("compaction", "compaction-configured")
-"""Groups that may be forgotten while nobody works in them: their workers look at all sessions when they come back."""
 PAUSE = 0.5
 
 
@@ -52,6 +50,7 @@ class FeedWorker(abc.ABC):
         self._claim_after = claim_after
         self._consumer: Consumer | None = None
         self._stopping = anyio.Event()
+        self._worked = False
 
     @abc.abstractmethod
     async def work(self, consumer: Consumer, *, wait: float) -> None:
@@ -68,22 +67,23 @@ class FeedWorker(abc.ABC):
         """Return the group to which this worker is to belong now."""
         return self._group
 
-    async def tidy(self) -> None:
-        """Let go of what no group needs any more."""
-        for group in LAPSING:
-            if not await self._store.feed.heartbeats(group):
-                await self._store.feed.disband(group)
-        await self._store.feed.trim()
+    async def tidy(self) -> None:  # noqa: B027 - most leave it to others
+        """Let go of what nobody needs any more."""
 
     async def run(self) -> None:
         """Work until `stop` is called, then finish what is in hand and leave.
 
         While the server is away it keeps trying; views do not suffer, for readers bring them up to date themselves.
+
+        Raises:
+            NotPermitted: It may not work at all: its user has another role.
         """
         while not self._stopping.is_set():
             try:
                 await self._follow()
             except (StoreUnavailable, StoreRefused) as error:
+                if isinstance(error, NotPermitted) and not self._worked:
+                    raise
                 log.warning("The server does not serve.", action="worker_waiting", worker=self.name, error=str(error))
                 with anyio.move_on_after(PAUSE):
                     await self._stopping.wait()
@@ -121,6 +121,7 @@ class FeedWorker(abc.ABC):
                     await self.tidy()
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
+                self._worked = True
             await consumer.leave()
         finally:
             self._consumer = None

@@ -9,6 +9,8 @@ from eventstore.store import EventStore
 from projections import Projector, ViewStore
 from workers.following import CLAIM_AFTER, FeedWorker
 
+LAPSING = ("compaction", "compaction-configured")
+"""Groups that may be forgotten while nobody works in them: their workers look at all sessions when they come back."""
 SUSPICIOUS = 3
 """Entries that are handed out so often have seen two workers die."""
 MAX_ATTEMPTS = 3
@@ -40,10 +42,14 @@ class ProjectionWorker(FeedWorker):
         return self._views.group
 
     async def tidy(self) -> None:
-        """Trim the feeds, for which nobody who follows views of old may be kept waiting."""
-        for group in self._views.retired():
-            await self._store.feed.disband(group)
-        await super().tidy()
+        """Trim the feeds, which nobody may keep who follows views of old, or in whose group nobody works any more.
+
+        Projection workers alone do so: what is dropped before their group exists would never come into a list.
+        """
+        feed = self._store.feed
+        for group in [*self._views.retired(), *[lapsing for lapsing in LAPSING if not await feed.heartbeats(lapsing)]]:
+            await feed.disband(group)
+        await feed.trim()
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
         """Project what is new."""

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from eventstore.feed import Delivery, PartitionProgress, Pointer, Position, check_not_trimmed
+from eventstore.feed import Delivery, Held, PartitionProgress, Pointer, Position, check_not_trimmed
 
 
 class Bell:
@@ -99,7 +99,10 @@ class MemoryFeed:
         for number, partition in enumerate(self._partitions):
             place = partition.groups.get(group, _Group())
             waiting = len(place.held) + partition.end - place.delivered
-            found.append(PartitionProgress(number, (0, partition.end), (0, place.done), waiting))
+            oldest = place.held[min(place.held)] if place.held else None
+            held = Held(oldest.consumer, time.monotonic() - oldest.at, oldest.attempts) if oldest else None
+            end, joined = (0, partition.end), group in partition.groups
+            found.append(PartitionProgress(number, end, (0, place.done), waiting, held=held, joined=joined))
         return found
 
     async def heartbeats(self, group: str) -> dict[str, float]:

@@ -18,6 +18,7 @@ from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position
 from eventstore.ids import check_session_id
 from eventstore.memory.feed import Bell, MemoryFeed
+from eventstore.outcome import outcome_of
 from eventstore.partitions import partition_of
 from eventstore.store import (
     ANY,
@@ -74,6 +75,10 @@ class MemoryStore:
             except ContextEngineError as error:
                 results.append(error)
         return results
+
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
+        return await outcome_of(self, session_id, event_ids)
 
     def read(
         self,

@@ -15,11 +15,12 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
+    NoPermissionError,
     ResponseError,
     TryAgainError,
 )
 
-from eventstore.errors import ContextEngineError, StoreRefused, StoreUnavailable
+from eventstore.errors import ContextEngineError, NotPermitted, StoreRefused, StoreUnavailable
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -78,9 +79,15 @@ def unserved(error: Exception) -> Unserved:
     return ours
 
 
+_DENIED_IN_A_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""How servers begin to say that a script's caller lacks a permission."""
+
+
 def refusal(error: Exception) -> StoreRefused:
     """Turn the server's error reply into ours."""
     refused = StoreRefused(f"Redis refused: {error}. Nothing was written.")
+    if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_A_SCRIPT):
+        refused = NotPermitted(f"{refused} scripts/acl.py prints the permissions that each role needs.")
     refused.__cause__ = error
     return refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventstore.feed import FeedId, PartitionProgress, Position
+from eventstore.feed import FeedId, Held, PartitionProgress, Position
 from eventstore.redis.batches import Batch
 from eventstore.redis.commands import Argument, Call, Script, refusal
 from eventstore.redis.consumer import NEVER, RedisConsumer, feed_id
@@ -41,7 +41,10 @@ class RedisFeed:
             delivered, pending = feed_id(reply[1]), feed_id(reply[2])
             done = _before(pending) if reply[3] else delivered
             end = max(feed_id(reply[0]), delivered)
-            found.append(PartitionProgress(partition, end, done, reply[3] + reply[4]))
+            waited = int(reply[5]) / 1000 if reply[5] else None
+            held = Held(reply[6].decode(), reply[7] / 1000, reply[8]) if reply[3] else None
+            waiting = reply[3] + reply[4]
+            found.append(PartitionProgress(partition, end, done, waiting, waited, held, joined=bool(reply[1])))
         return found
 
     async def heartbeats(self, group: str) -> dict[str, float]:

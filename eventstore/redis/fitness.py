@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreUnavailable
+from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
 from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
@@ -40,31 +40,31 @@ async def check_servers(links: Links) -> None:
 
 async def _check(link: Link, patience: float, *, alone: bool) -> None:
     """Check one server, waiting up to ``patience`` seconds for it to load its data."""
-    info = _parse(await link.call("INFO"))
+    info = await _info(link)
     pauses = Pauses(patience)
     while info.get("loading") == "1":
         if not await pauses.next():
             raise StoreUnavailable(f"The server is still loading its data after {patience:g} s. Try again later.")
-        info = _parse(await link.call("INFO"))
-    version = info.get("redis_version", "0.0.0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        info = await _info(link)
+    version = info.get("redis_version")
+    if version is not None and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")
     if alone and info.get("cluster_enabled") == "1":
         raise ServerUnfit(
             "This server is a node of a cluster and serves a part of the keys: open it with redis+cluster://host:port, "
             "or with a redis.asyncio.RedisCluster client."
         )
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
+    policy = info.get("maxmemory_policy") or await _configured(link, "maxmemory-policy")
+    if policy not in (None, "noeviction"):
         raise ServerUnfit(
             f"The server's maxmemory-policy is {policy!r}: when memory runs out it would delete whole sessions. "
             "Run CONFIG SET maxmemory-policy noeviction, and set it in the server's configuration file."
         )
-    if info.get("aof_enabled") != "1" and info.get("run_id") not in _warned:
+    if info.get("aof_enabled") == "0" and info.get("run_id") not in _warned:
         _warned.add(info.get("run_id"))
         log.warning(
             "The server writes no append-only file: what was appended since its last snapshot is lost when it stops. "
-            "Set appendonly yes to keep conversations.",
+            "Run CONFIG SET appendonly yes, and set it in the server's configuration file, to keep conversations.",
             action="server_without_aof",
         )
 
@@ -83,14 +83,45 @@ async def open_namespace(links: Links, namespace: str, partitions: int | None) -
     """
     key = namespace_key(check_namespace(namespace))
     wanted = DEFAULT_PARTITIONS if partitions is None else check_partitions(partitions)
-    await links.call("HSETNX", key, "partitions", wanted)
-    actual = int(await links.call("HGET", key, "partitions"))
+    found = await links.call("HGET", key, "partitions")
+    if found is None:  # who may only read does not even try to make it
+        await links.call("HSETNX", key, "partitions", wanted)
+        found = await links.call("HGET", key, "partitions")
+    actual = int(found)
     if partitions is not None and actual != partitions:
         raise PartitionCountMismatch(
             f"The namespace {namespace!r} was made with {actual} partitions and cannot be opened with {partitions}: "
             "its sessions would not be found. Leave the count out, or use another namespace."
         )
     return actual
+
+
+async def _info(link: Link) -> dict[str, str]:
+    """Return what the server tells of itself: nothing, where it does not tell this user."""
+    try:
+        return _parse(await link.call("INFO"))
+    except StoreRefused as refused:
+        _unknown("its version and whether it keeps a file", refused)
+        return {}
+
+
+async def _configured(link: Link, setting: str) -> str | None:
+    """Return a setting that INFO did not tell, None if the server does not tell it at all (as hosted ones do)."""
+    try:
+        found = await link.call("CONFIG", "GET", setting)
+    except StoreRefused as refused:
+        _unknown(setting, refused)
+        return None
+    return found[1].decode() if len(found) > 1 else None
+
+
+def _unknown(what: str, refused: StoreRefused) -> None:
+    log.debug(
+        "The server does not tell how it is set: see yourself that it is fit, as docs/OPERATIONS.md says.",
+        action="server_untold",
+        untold=what,
+        reason=str(refused),
+    )
 
 
 def _parse(info: bytes) -> dict[str, str]:

@@ -24,6 +24,8 @@ from eventstore.redis.wire import Wire
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 WRONG_PASSWORD = "invalid username-password"  # noqa: S105 - how redis-py words it, as a mere ConnectionError
+NOT_PROVED = "CERTIFICATE_VERIFY_FAILED"
+"""How OpenSSL names a certificate that proves nothing."""
 WRITE_BYTES = 1024 * 1024
 """So much is written at once before it is asked whether the server keeps up."""
 _RUN_ID = re.compile(rb"run_id:(\w+)")
@@ -35,7 +37,7 @@ class LinkLost(Unserved):
     Attributes:
         sent: Whether the commands may have reached the server.
         epoch: The epoch in which the connection was made.
-        answered: Whether the server answered, and refused the connection (a wrong password, say).
+        answered: Whether the server answered, and the connection was refused (a wrong password or certificate, say).
     """
 
     def __init__(self, reason: str, *, sent: bool, epoch: int, answered: bool = False) -> None:
@@ -176,7 +178,7 @@ class Link:
             await self._watch(self._wire)
         except (RedisError, OSError) as error:
             reason = str(error) or type(error).__name__
-            answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason
+            answered = isinstance(error, REFUSALS) or WRONG_PASSWORD in reason or NOT_PROVED in reason
         finally:
             self._runner = self._wire = None
             self._fail_all(reason, answered=answered)

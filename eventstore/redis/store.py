@@ -14,6 +14,7 @@ from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, 
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
+from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender
 from eventstore.redis.consumer import feed_id, pointers_of
 from eventstore.redis.feed import RedisFeed
@@ -78,7 +79,8 @@ class RedisStore:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
             if isinstance(error, LinkLost) and error.answered:
-                raise StoreRefused(f"Redis answers, and refuses. {error} Check the credentials and the URL.") from error
+                advice = "Check the credentials, the certificates and the URL."
+                raise StoreRefused(f"Redis answers, and it cannot be used. {error} {advice}") from error
             if isinstance(error, LinkLost):
                 advice = "Check that it runs, and the URL and credentials."
                 raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error
@@ -114,6 +116,10 @@ class RedisStore:
             except ContextEngineError as error:
                 results.append(error)
         return results
+
+    async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
+        """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
+        return await outcome_of(self, session_id, event_ids)
 
     def read(
         self,

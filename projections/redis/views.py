@@ -39,6 +39,8 @@ class RedisViews(Generations):
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
         """Return the session views."""
+        if not session_ids:
+            return []
         calls: list[Call] = []
         names = await self.names()
         for session_id in session_ids:

@@ -55,6 +55,7 @@ class Conversation:
         rewritten: The version of the last clear, compaction or rewinding that had an effect; 0 if there was none.
         compaction: The event that says what went, if the history was compacted since it was last cleared.
         compacted_at: Its version.
+        size: How large the messages are, by what the events themselves say of those that went.
     """
 
     def __init__(self, events: Iterable[Logged] = ()) -> None:
@@ -63,6 +64,7 @@ class Conversation:
         self.rewritten = 0
         self.compaction: HistoryCompacted | None = None
         self.compacted_at = 0
+        self.size = 0
         for event in events:
             self.happens(event)
 
@@ -71,16 +73,19 @@ class Conversation:
         self.version += 1
         if isinstance(event, MessageAdded):
             self.messages.append((self.version, event))
+            self.size += _size(event)
         elif isinstance(event, HistoryCleared):
-            self.messages, self.rewritten, self.compaction = [], self.version, None
+            self.messages, self.rewritten, self.compaction, self.size = [], self.version, None, 0
         elif isinstance(event, HistoryCompacted) and self.is_fit_for(event):
             reached = event.replaced + len(event.kept)
             staying = [(version, message) for version, message in self.messages[:reached] if version in event.kept]
             self.messages = staying + self.messages[reached:]
             self.rewritten = self.compacted_at = self.version
             self.compaction = event
+            self.size = max(0, self.size - event.replaced_bytes)
         elif isinstance(event, HistoryRewound) and 0 < event.removed <= len(self.messages):
             self.messages, self.rewritten = self.messages[: -event.removed], self.version
+            self.size = max(0, self.size - event.removed_bytes)
 
     def is_fit_for(self, event: HistoryCompacted) -> bool:
         """Return whether a compaction was planned for this history, and takes away something that is there."""
@@ -99,7 +104,7 @@ class Conversation:
         event = self.compaction
         return {
             "history_messages": len(self.messages),
-            "history_bytes": sum(_size(message) for _, message in self.messages),
+            "history_bytes": self.size,
             "summary_bytes": len((event.summary or "").encode()) if event and event.shown else 0,
             "rewritten": self.rewritten,
         }

@@ -1,6 +1,7 @@
 """``python -m workers``, sabotaged: the fold obeys messages, after the view has been read and before it is committed.
 
-``DIE`` ends the process without a word, each time. ``FREEZE`` stops it once, until somebody lets it go on.
+``DIE`` ends the process without a word, each time. ``FREEZE`` stops it once, until somebody lets it go on. ``FAIL``
+makes the fold raise.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from workers.__main__ import main
 
 DIE = "die, whoever folds this"
 FREEZE = "freeze, whoever folds this"
+FAIL = "fail, whoever folds this"
 DEATH = 17
 
 honest_fold = session.fold
@@ -30,6 +32,8 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     orders = [event.data.content for event in events if isinstance(event.data, MessageAdded)]
     if DIE in orders:
         os._exit(DEATH)
+    if FAIL in orders:
+        raise RuntimeError(FAIL)
     if FREEZE in orders and freezes:
         freezes.pop()
         os.kill(os.getpid(), signal.SIGSTOP)

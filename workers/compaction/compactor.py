@@ -198,7 +198,7 @@ class Compactor:
             appended = await self._store.append(session_id, event, meta={"actor": "compaction"})
         except InvalidInput as error:
             raise CompactionFailed(f"What came of it cannot be stored: {error}") from error
-        await self._projector.project_or_park([session_id])
+        await self._projector.project_if_permitted([session_id])
         now = await self.queries.session(session_id)
         if now is None or now.state.rewritten < appended.version:
             raise CompactionFailed(f"The history of session {session_id!r} was rewritten by others meanwhile.")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, shown
 from workers.compaction.strategies import known_strategies
 from workers.compaction.tokens import TokenCounter, estimate_tokens
 
@@ -119,12 +119,12 @@ class CompressionConfig:
             _check_whole(name, getattr(self, name), least)
         for name in ("include_summary_in_history", "auto_compress_enabled"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidInput(f"{name} must be True or False, not {getattr(self, name)!r:.80}.")
+                raise InvalidInput(f"{name} must be True or False, not {shown(getattr(self, name))}.")
         _check_number("similarity_threshold", self.similarity_threshold, 0, 1)
         _check_number("compression_timeout", self.compression_timeout, 0, 86_400)
         for name in ("embedding_model", "summary_role"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise InvalidInput(f"{name} must be a str that is not empty, not {getattr(self, name)!r:.80}.")
+                raise InvalidInput(f"{name} must be a str that is not empty, not {shown(getattr(self, name))}.")
         if not callable(self.token_counter):
             raise InvalidInput("token_counter must be a function from a text to a number of tokens.")
         if self.embeddings is not None and not callable(self.embeddings):
@@ -138,7 +138,7 @@ class CompressionConfig:
         for strategy, where in [(self.strategy, ""), *chain]:
             if not isinstance(strategy, str) or strategy not in names:
                 raise InvalidInput(
-                    f"Invalid strategy {strategy!r:.80}{where}: must be one of {', '.join(sorted(names))}."
+                    f"Invalid strategy {shown(strategy)}{where}: must be one of {', '.join(sorted(names))}."
                 )
         if not self.hybrid_strategies or "hybrid" in self.hybrid_strategies:
             raise InvalidInput("hybrid_strategies must name at least one strategy, and not 'hybrid' itself.")
@@ -191,12 +191,12 @@ def _check_whole(name: str, value: object, least: int) -> None:
     if value is None and name in OPTIONAL:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**9:
-        raise InvalidInput(f"{name} must be a whole number from {least}, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be a whole number from {least}, not {shown(value)}.")
 
 
 def _check_number(name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or math.isnan(value):
-        raise InvalidInput(f"{name} must be a number from {least} to {most}, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be a number from {least} to {most}, not {shown(value)}.")
 
 
 def _check_template(template: object) -> None:
@@ -213,5 +213,5 @@ def _check_template(template: object) -> None:
 
 def _list(name: str, value: object) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise InvalidInput(f"{name} must be a list, not {value!r:.80}.")
+        raise InvalidInput(f"{name} must be a list, not {shown(value)}.")
     return list(value)
