@@ -94,7 +94,7 @@ class TestReplay:
         await engine.compress_conversation("user-1", "truncate")
         await engine.end_session("user-1", "cleared")
         (changed,) = (await told("replay", server, "user-1", "--diff", "3", "now"))["sessions"]
-        assert (changed["from_version"], changed["to_version"]) == (3, 9)
+        assert (changed["from_version"], changed["to_version"]) == (3, 8)
         assert [message["content"] for message in changed["messages"]["gone"]] == ["one", "two"]
         assert changed["context"]["set"] == {"plan": "other"}
         assert changed["session"]["status"] == ["active", "cleared"]
