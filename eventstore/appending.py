@@ -29,6 +29,7 @@ class EncodedAppend(msgspec.Struct, frozen=True, gc=False):
     expected: ExpectedVersion
     event_ids: list[str]
     entries: list[bytes]
+    size: int
 
 
 def encode_append(
@@ -61,4 +62,4 @@ def encode_append(
     size = sum(map(len, entries))
     if size > MAX_APPEND_BYTES:
         raise EventTooLarge(f"An append of {size:,} bytes is over the limit of {MAX_APPEND_BYTES:,}: divide it.")
-    return EncodedAppend(session_id, session_key, expected, event_ids, entries)
+    return EncodedAppend(session_id, session_key, expected, event_ids, entries, size)

@@ -28,6 +28,7 @@ from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
 from eventstore.redis.pending import Pending
+from eventstore.redis.room import MOST_ON_THE_WAY, PER_APPEND, Room
 from eventstore.store import Appended, Expected
 
 APPEND = Script.load("eventstore.redis", "append.lua")
@@ -56,21 +57,24 @@ class Appender:
         self._pending: list[Pending] = []
         self._known: dict[bytes, int] = {}
         self._known_in = links.epoch
+        self._room = Room(MOST_ON_THE_WAY)
         self._resending: set[asyncio.Task[None]] = set()
 
-    def submit(self, append: EncodedAppend) -> asyncio.Future[Appended]:
-        """Send an append at the end of this turn of the loop."""
+    async def submit(self, append: EncodedAppend) -> asyncio.Future[Appended]:
+        """Send an append at the end of this turn of the loop, once there is room on the way; return what it becomes."""
+        taken = append.size + PER_APPEND
+        await self._room.take(taken)
         future: asyncio.Future[Appended] = self._loop.create_future()
         if not self._pending:
             self._loop.call_soon(self._flush)
-        self._pending.append(Pending(append, future))
+        self._pending.append(Pending(append, future, self._room, taken))
         return future
 
     def _flush(self) -> None:
         epoch = self._forget_old_epochs()
         all_pending, self._pending = self._pending, []
         by_link: dict[Link, list[_Group]] = {}
-        for group in self._grouped([pending for pending in all_pending if not pending.future.done()]):
+        for group in self._grouped(_still_awaited(all_pending)):
             by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
         for link, groups in by_link.items():
             link.send([self._command(group) for group in groups], partial(self._settle_first, groups, epoch))
@@ -90,7 +94,7 @@ class Appender:
         open_groups: dict[int, tuple[list[Pending], int]] = {}
         for pending in all_pending:
             partition = self._keys.partition(pending.append.session_key)
-            size = sum(map(len, pending.append.entries))
+            size = pending.append.size
             members, filled = open_groups.get(partition, ([], 0))
             if not members or len(members) >= MAX_APPENDS_PER_CALL or filled + size > MAX_BYTES_PER_CALL:
                 members, filled = [], 0
@@ -194,8 +198,12 @@ def _note(groups: list[_Group], unserved: Unserved | None) -> None:
 
 def _awaited(groups: list[_Group]) -> list[_Group]:
     """Leave out the appends that nobody awaits any more."""
-    left = [
-        _Group(partition, [pending for pending in members if not pending.future.done()])
-        for partition, members in groups
-    ]
+    left = [_Group(partition, _still_awaited(members)) for partition, members in groups]
     return [group for group in left if group.members]
+
+
+def _still_awaited(all_pending: list[Pending]) -> list[Pending]:
+    for pending in all_pending:
+        if pending.future.done():
+            pending.over()
+    return [pending for pending in all_pending if not pending.future.done()]

@@ -11,16 +11,19 @@ from eventstore.errors import AppendOutcomeUnknown, ContextEngineError, StoreUna
 from eventstore.events import RecordedEvent
 from eventstore.redis.commands import Unserved, refusal
 from eventstore.redis.link import LinkLost
+from eventstore.redis.room import Room
 from eventstore.store import Appended, Expected
 
 
 class Pending:
     """An append on its way, and the future that its caller awaits."""
 
-    __slots__ = ("append", "at_least", "epoch", "future", "resend_after", "sent")
+    __slots__ = ("_room", "_taken", "append", "at_least", "epoch", "future", "resend_after", "sent")
 
-    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended]) -> None:
-        """Not be sent yet."""
+    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended], room: Room, taken: int) -> None:
+        """Not be sent yet, and have taken so much of the room on the way."""
+        self._room = room
+        self._taken = taken
         self.append = append
         self.future = future
         self.at_least = 0  # a version that the session had before the first try, as was known in this epoch
@@ -40,8 +43,14 @@ class Pending:
         self.resend_after = max(known, expected if isinstance(expected, int) else 0)
         self.sent = True
 
+    def over(self) -> None:
+        """Give back the room: it is not on its way any more."""
+        self._room.give_back(self._taken)
+        self._taken = 0
+
     def fail(self, error: BaseException) -> None:
         """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
+        self.over()
         if self.future.done():
             return
         if self.sent:
@@ -52,6 +61,7 @@ class Pending:
 
     def settle(self, result: Any) -> int:
         """Give the caller the script's result. Return the session's version, 0 if it is not known."""
+        self.over()
         if isinstance(result, list):
             kind = result[0]
             if kind == b"already":

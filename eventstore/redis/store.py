@@ -97,9 +97,8 @@ class RedisStore:
     ) -> Appended:
         """Append events to a session, all or none. See `EventStore.append`."""
         self._check_open()
-        return await self._appenders.here().submit(
-            encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
-        )
+        append = encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
+        return await (await self._appenders.here().submit(append))
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
@@ -108,7 +107,7 @@ class RedisStore:
             encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
         ]
         appender = self._appenders.here()
-        futures = [appender.submit(append) for append in encoded]
+        futures = [await appender.submit(append) for append in encoded]
         results: list[Appended | ContextEngineError] = []
         for future in futures:
             try:
