@@ -6,6 +6,7 @@ VENV ?= .venv
 VENV_AIECS ?= .venv-aiecs
 ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 3
 
 AIECS = 2.2.0
 NEEDED = 3.11
@@ -28,7 +29,7 @@ demo: $(VENV)/.installed-demo ## record conversations, kill the server, compare 
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests (PYTEST_ARGS="-k append")
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 test-aiecs: $(VENV_AIECS)/.installed ## run real agents, and the examples, on it
 	@$(VENV_AIECS)/bin/python -m pytest tests/with_aiecs $(PYTEST_ARGS)

@@ -92,19 +92,21 @@ class Runtime:
         """
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
-        appended = await self.store.append(session_id, events, expected_version=expected_version)
-        self.tally.count(appended, events, begins=begins)
+        with self.tally.appending():
+            appended = await self.store.append(session_id, events, expected_version=expected_version)
+            self.tally.count(appended, events, begins=begins)
         if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
             self._remember(session_id)
         return appended
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several logs, and count it. Raises as `EventStore.append_many` does."""
-        results = await self.store.append_many(appends)
-        for append, result in zip(appends, results, strict=True):
-            if isinstance(result, Appended):
-                self.tally.count(result, append.events)
-        return results
+        with self.tally.appending():
+            results = await self.store.append_many(appends)
+            for append, result in zip(appends, results, strict=True):
+                if isinstance(result, Appended):
+                    self.tally.count(result, append.events)
+            return results
 
     async def exists(self, session_id: str) -> bool:
         """Return whether there is a session. Once there is, there always is: so it is asked for once."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -26,6 +27,9 @@ log = get_logger("engine")
 
 REFRESH_EVERY = 0.5
 """Seconds between two looks at the totals."""
+STALE_AFTER = 0.8
+"""Seconds after which totals are taken that were read while this engine appended: until the next look, they may have
+some of these appends twice. What others did is worth that."""
 COUNTED: dict[type[Event], str] = {
     MessageAdded: "messages",
     ContextSet: "context_operations",
@@ -48,6 +52,17 @@ class Tally:
         self._configured = configured
         self._read = Totals()
         self._done: Counter[str] = Counter()
+        self._begun = self._ended = 0
+        self._read_at = 0.0
+
+    @contextlib.contextmanager
+    def appending(self) -> Iterator[None]:
+        """Surround an append that may be counted: whether a look at the totals meanwhile has it in is not known."""
+        self._begun += 1
+        try:
+            yield
+        finally:
+            self._ended += 1
 
     @property
     def totals(self) -> Totals:
@@ -75,9 +90,13 @@ class Tally:
 
     async def refresh(self) -> None:
         """Read the totals, unless the workers are behind: then what was read before is worth more."""
-        before = self._done.copy()
-        if await self._queries.projected():
-            self._take(await self._queries.stored_totals())
+        before, begun, quiet = self._done.copy(), self._begun, self._begun == self._ended
+        if not await self._queries.projected():
+            return
+        totals, now = await self._queries.stored_totals(), asyncio.get_running_loop().time()
+        if (quiet and begun == self._begun) or now - self._read_at > STALE_AFTER:
+            self._take(totals)
+            self._read_at = now
             # What was done before the read is in it; what was done since is counted on.
             self._done.subtract(before)
 

@@ -163,6 +163,10 @@ SANE: dict[str, Any] = {
     "settings": {"keep_recent": 3},
     "version": 1,
     "event_ids": ["nobody's"],
+    "at_version": 1,
+    "at": None,
+    "new_session_id": "forked",
+    "to_version": 1,
 }
 """What a sane caller passes for a parameter of this name, whatever the method."""
 

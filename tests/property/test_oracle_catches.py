@@ -16,6 +16,7 @@ from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.history import History, HistoryChange
 from projections.memory import MemoryViews
 from projections.redis import views as redis_views
+from projections.redis.names import Names
 from projections.redis.views import RedisViews
 
 HUNT = settings(
@@ -107,7 +108,7 @@ def test_a_commit_that_forgets_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_commit_on_a_server_that_forgets_what_is_kept(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views on a server that drop what a compaction keeps are found out."""
 
-    async def nothing(views: RedisViews, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
+    async def nothing(views: RedisViews, names: Names, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
         return {}
 
     monkeypatch.setattr(RedisViews, "_kept", nothing)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import events
+from support.conversation import fitted
 from support.model import Oracle, same
 
 from eventstore import Event, EventStore, open_store
@@ -19,7 +20,7 @@ from projections.past import Past, past
 from projections.replaying import Moment, difference, replay
 
 SETTINGS = settings(deadline=None, max_examples=60)
-logs = st.lists(events, min_size=1, max_size=25)
+logs = st.lists(events, min_size=1, max_size=25).map(lambda wanted: fitted([], wanted))
 TIMES = {"timestamp", "created_at"}
 
 

@@ -76,7 +76,9 @@ async def summary_by(
 
 class TestClients:
     @pytest.mark.parametrize("form", [Client, Plain, Kwargs])
-    @pytest.mark.parametrize("answer", [Answer(" In short.\n"), "In short.", {"content": "In short."}], ids=repr)
+    @pytest.mark.parametrize(
+        "answer", [Answer(" In short.\n"), "In short.", {"content": "In short."}], ids=["object", "text", "dict"]
+    )
     async def test_forms(self, form: type[Client], answer: Any) -> None:
         """Any ``generate_text`` is taken, with a length if it takes one; its answer is an object, a text or a dict."""
         client = form(answer)
