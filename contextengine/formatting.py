@@ -7,6 +7,7 @@ from typing import Any
 
 from contextengine.values import Message
 from eventstore.errors import InvalidInput, shown
+from workers.compaction.transcript import text_of
 
 FORMATS = ("messages", "string", "dict")
 
@@ -27,12 +28,13 @@ def formatted(messages: Sequence[Message], format: str) -> Any:  # noqa: A002 - 
     Args:
         messages: The messages.
         format: ``messages`` for the messages themselves; ``dict`` for plain dicts; ``string`` for one text, in which
-            each message is ``[2026-01-31 12:00:00] role: content``, with an empty line between them.
+            each message is ``[2026-01-31 12:00:00] role: content``, with an empty line between them. What is no text,
+            such as tool calls, stands there as JSON.
 
     Raises:
         InvalidInput: The format is another one.
     """
     check_format(format)
     if format == "string":
-        return "\n\n".join(f"[{m.timestamp:%Y-%m-%d %H:%M:%S}] {m.role}: {m.content}" for m in messages)
+        return "\n\n".join(f"[{m.timestamp:%Y-%m-%d %H:%M:%S}] {m.role}: {text_of(m)}" for m in messages)
     return [message.to_dict() for message in messages] if format == "dict" else list(messages)

@@ -87,6 +87,7 @@ class Tally:
     async def begin(self) -> None:
         """Read the totals as far as the workers have come."""
         self._take(await self._queries.stored_totals())
+        self._read_at = asyncio.get_running_loop().time()
 
     async def refresh(self) -> None:
         """Read the totals, unless the workers are behind: then what was read before is worth more."""

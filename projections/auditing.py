@@ -122,6 +122,7 @@ async def audit_totals(store: EventStore, views: ViewStore, states: Iterable[tup
         context_operations=sum(state.context_operations for _, state in every),
         checkpoints=sum(state.checkpoint_count for _, state in every),
         events=sum(version for version, _ in every),
+        configured=sum(state.configured for _, state in every),
     )
     stored = await views.totals()
     return list(_differences(None, 0, "totals", msgspec.to_builtins(stored), msgspec.to_builtins(folded)))

@@ -35,6 +35,7 @@ class ProjectionWorker(FeedWorker):
         self.projector = Projector(store, views)
         self._views = views
         self._interrupted: set[str] = set()
+        self._silent: set[str] = set()
 
     async def group(self) -> str:
         """Return the group of the views that are live now: when others become live, it moves over to them."""
@@ -47,8 +48,11 @@ class ProjectionWorker(FeedWorker):
         Projection workers alone do so: what is dropped before their group exists would never come into a list.
         """
         feed = self._store.feed
-        for group in [*self._views.retired(), *[lapsing for lapsing in LAPSING if not await feed.heartbeats(lapsing)]]:
+        silent = {group for group in LAPSING if not await feed.heartbeats(group)}
+        # Twice: one who is just joining has not said yet that it is alive.
+        for group in [*self._views.retired(), *(silent & self._silent)]:
             await feed.disband(group)
+        self._silent = silent
         await feed.trim()
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:

@@ -16,6 +16,7 @@ from eventstore.events import (
     ContextSet,
     HistoryCleared,
     HistoryCompacted,
+    HistoryRewound,
     MessageAdded,
     RecordedEvent,
     SessionEnded,
@@ -81,6 +82,11 @@ def conversation(events: Sequence[RecordedEvent]) -> list[Block]:
                 messages = sum(block["kind"] == "message" for block in blocks)
                 if takes_effect(compacted, rewritten, messages):
                     blocks, rewritten = _compacted(blocks, compacted, event.version), event.version
+            case HistoryRewound(removed=removed):
+                places = [place for place, block in enumerate(blocks) if block["kind"] == "message"]
+                if 0 < removed <= len(places):
+                    gone = set(places[-removed:])
+                    blocks, rewritten = [b for place, b in enumerate(blocks) if place not in gone], event.version
     return blocks
 
 

@@ -168,6 +168,20 @@ class TestByItself:
         assert len(rest) == 4
         await check_summaries(engine)
 
+    @pytest.mark.guarantee("C4")
+    async def test_what_was_undone_stands_behind_no_summary(self, engines: Callable[..., Any]) -> None:
+        """The originals behind a summary are those for which it stands: not what had been undone before."""
+        engine = await engines()
+        await engine.add_conversation_messages("s", chat(3))
+        await engine.undo_messages("s", 2)
+        await engine.add_conversation_messages("s", chat(4))
+        config = CompressionConfig("summarize", keep_recent=1)
+        await engine.compress_conversation("s", config_override=config)
+        summary, *_ = await all_of(engine)
+        behind = await engine.expand_summary("s", summary.version)
+        assert len(behind) == summary.metadata["summarized_count"] == 5
+        assert [message.version for message in behind] == [1, 2, 5, 6, 7]
+
     async def test_a_session_of_its_own_kind(self, engines: Callable[..., Any]) -> None:
         """Threshold and strategy can be set for a session; the others keep the engine's, and it survives a restart."""
         engine = await engines()

@@ -166,7 +166,7 @@ def test_changed() -> None:
     with pytest.raises(InvalidInput, match="'nonsense'"):
         config.changed({"nonsense": 1, "keep_recent": 1})
     with pytest.raises(InvalidInput, match="keep_recent"):
-        config.changed({"keep_recent": 30})
+        config.changed({"keep_recent": 40})
 
 
 @pytest.mark.parametrize(
@@ -175,3 +175,22 @@ def test_changed() -> None:
 def test_templates(template: str) -> None:
     """A template with a place for the messages, in the original's form, is taken."""
     assert CompressionConfig(summary_prompt_template=template).summary_prompt_template == template
+
+
+def test_what_nobody_has_set_follows_the_new_settings() -> None:
+    """A target that was filled in is filled in anew where other settings change: it is not the user's own."""
+    config = CompressionConfig(auto_compress_enabled=True, auto_compress_threshold=20)
+    assert config.target == 10
+    assert config.changed({"strategy": "summarize"}).target == 11
+    assert config.changed({"keep_recent": 15}).target == 15
+    chosen = CompressionConfig(auto_compress_enabled=True, auto_compress_threshold=20, auto_compress_target=10)
+    with pytest.raises(InvalidInput, match="keep_recent"):
+        chosen.changed({"keep_recent": 15})
+
+
+@pytest.mark.parametrize("template", ["{{messages}} x", "{summary}", "messages", "{messages"])
+def test_a_template_that_does_not_tell_the_messages(template: str) -> None:
+    """A template in which the messages do not come is refused; one with another form of them is not."""
+    with pytest.raises(InvalidInput, match="summary_prompt_template"):
+        CompressionConfig(summary_prompt_template=template)
+    assert CompressionConfig(summary_prompt_template="{messages!s} {{}}")

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import ContextDeleted, ContextSet, Event, HistoryCleared, HistoryCompacted, MessageAdded, SessionUpdated
+from eventstore import (
+    ContextDeleted,
+    ContextSet,
+    Event,
+    HistoryCleared,
+    HistoryCompacted,
+    HistoryRewound,
+    MessageAdded,
+    SessionUpdated,
+)
 from eventstore.codec import decode, encode
 from eventstore.events import RecordedEvent
 from eventstore.ids import new_event_id
@@ -171,3 +180,17 @@ def test_the_script_writes_text_only() -> None:
         r"|https?:(?!//www\.w3\.org)",
         script,
     )
+
+
+def test_what_was_undone_is_not_what_an_agent_reads() -> None:
+    """Messages that were undone are no part of the conversation, and later compactions take effect on what is left."""
+    log = [
+        MessageAdded("user", "a"),
+        MessageAdded("user", "b"),
+        HistoryRewound(to=1, removed=1, removed_bytes=1),
+        MessageAdded("user", "c"),
+        HistoryCompacted(base=3, first=1, last=1, replaced=1, replaced_bytes=1, stands_for=1, strategy="x"),
+    ]
+    events = [RecordedEvent("s", n, n, f"id-{n}", event, {}, b"") for n, event in enumerate(log, 1)]
+    span, last = story.conversation(events)
+    assert (span["kind"], [block["v"] for block in span["blocks"]], last["v"]) == ("compaction", [1], 4)

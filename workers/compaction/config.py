@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from eventstore.errors import InvalidInput, shown
 from workers.compaction.strategies import known_strategies
@@ -73,8 +74,11 @@ class CompressionConfig:
     summary_role: str = "system"
     embeddings: Embeddings | None = None
 
+    _derived: ClassVar[tuple[str, ...]] = ()  # of an instance: the settings that follow from others
+
     def __post_init__(self) -> None:
         """Fill in what follows from the rest, and refuse what cannot be."""
+        object.__setattr__(self, "_derived", ())
         if self.hybrid_strategies is None:
             self._fill("hybrid_strategies", ["truncate", "summarize"])
         self._check_types()
@@ -96,13 +100,9 @@ class CompressionConfig:
         unknown = settings.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise InvalidInput(f"CompressionConfig has no {', '.join(sorted(map(repr, unknown)))}.")
-        mine = dict(settings)
-        # What followed from a threshold follows from the new one.
-        if "auto_compress_threshold" in mine:
-            mine.setdefault("auto_compress_target", None)
-        if "auto_compress_token_threshold" in mine:
-            mine.setdefault("auto_compress_token_target", None)
-        return dataclasses.replace(self, **mine)
+        # What nobody has set follows from the new settings, as it followed from the old ones.
+        values: dict[str, Any] = {**dict.fromkeys(self._derived), **settings}
+        return dataclasses.replace(self, **values)
 
     @property
     def target(self) -> int:
@@ -112,6 +112,7 @@ class CompressionConfig:
 
     def _fill(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+        object.__setattr__(self, "_derived", (*self._derived, name))
 
     def _check_types(self) -> None:
         self._check_strategies()
@@ -200,10 +201,12 @@ def _check_number(name: str, value: object, least: float, most: float) -> None:
 
 
 def _check_template(template: object) -> None:
-    if not isinstance(template, str) or "{messages}" not in template:
+    if not isinstance(template, str):
         raise InvalidInput("summary_prompt_template must be a text with {messages} in it.")
     try:
         template.format(messages="", summary="", max_tokens=0)
+        if "messages" not in {name for _, name, _, _ in string.Formatter().parse(template)}:
+            raise InvalidInput("summary_prompt_template must be a text with {messages} in it.")
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise InvalidInput(
             "summary_prompt_template may have {messages}, {summary} and {max_tokens}; other braces must be doubled "
