@@ -92,6 +92,7 @@ class HistoryCompacted(Event, frozen=True):
         messages_after: And after.
         tokens_before: Tokens of the history before, as the compactor's counter counts them.
         tokens_after: And after.
+        left_out: How many of those that it stands for went without being summarized.
     """
 
     base: int
@@ -111,6 +112,7 @@ class HistoryCompacted(Event, frozen=True):
     messages_after: int = 0
     tokens_before: int = 0
     tokens_after: int = 0
+    left_out: int = 0
 
 
 class HistoryRewound(Event, frozen=True):

@@ -148,15 +148,17 @@ def summary_message(compaction: Compaction) -> Message | None:
     event = compaction.event
     if event.summary is None or not event.shown:
         return None
+    left_out = f", {event.left_out} of them left out" if event.left_out else ""
     return {
         "role": event.role,
-        "content": f"[Summary of {event.stands_for} earlier messages]\n\n{event.summary}",
+        "content": f"[Summary of {event.stands_for} earlier messages{left_out}]\n\n{event.summary}",
         "timestamp": naive_iso(compaction.recorded_ms),
         "metadata": {
             "type": "summary",
             "summarized_count": event.stands_for,
             "compaction": {
                 "messages": event.stands_for,
+                "left_out": event.left_out,
                 "first": event.first,
                 "last": event.last,
                 "strategy": event.strategy,

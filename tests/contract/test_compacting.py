@@ -168,6 +168,18 @@ class TestByItself:
         assert len(rest) == 4
         await check_summaries(engine)
 
+    async def test_a_summary_says_what_was_left_out(self, engines: Callable[..., Any]) -> None:
+        """Messages that went without being summarized are told apart from those that the summary speaks of."""
+        model = Model()
+        engine = await engines(llm_client=model)
+        await engine.add_conversation_messages("s", chat(12))
+        config = CompressionConfig("hybrid", max_messages=6, keep_recent=3)
+        await engine.compress_conversation("s", config_override=config)
+        summary, *_ = await all_of(engine)
+        assert summary.content.startswith("[Summary of 9 earlier messages, 6 of them left out]")
+        told = summary.metadata
+        assert (told["summarized_count"], told["compaction"]["messages"], told["compaction"]["left_out"]) == (9, 9, 6)
+
     @pytest.mark.guarantee("C4")
     async def test_what_was_undone_stands_behind_no_summary(self, engines: Callable[..., Any]) -> None:
         """The originals behind a summary are those for which it stands: not what had been undone before."""

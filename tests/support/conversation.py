@@ -122,6 +122,7 @@ class Conversation:
                 "summarized_count": event.stands_for,
                 "compaction": {
                     "messages": event.stands_for,
+                    "left_out": event.left_out,
                     "first": event.first,
                     "last": event.last,
                     "strategy": event.strategy,

@@ -281,6 +281,7 @@ class TestCompactions:
                     "summarized_count": 9,
                     "compaction": {
                         "messages": 9,
+                        "left_out": 0,
                         "first": 1,
                         "last": 3,
                         "strategy": "oldest",

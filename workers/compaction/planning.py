@@ -18,7 +18,7 @@ from workers.compaction.transcript import PER_MESSAGE, Transcript, Unit, message
 WORTHWHILE = 10
 """A budget of tokens is worth a compaction when a tenth of it may go: else every message would start one."""
 
-HEADING = 60
+HEADING = 100
 """Bytes of a summary's message that are not the summary, at most."""
 
 
@@ -114,6 +114,7 @@ def compacted(situation: Situation, chosen: Plan, summary: Summary | None, remar
         replaced=len(gone),
         replaced_bytes=sum(size_of(message["content"], message.get("tool_calls")) for message in going),
         stands_for=len(gone) + (earlier.event.stands_for if earlier else 0),
+        left_out=messages_of(chosen.dropped) + (earlier.event.left_out if earlier else 0),
         strategy=config.strategy,
         kept=[
             message["version"]
