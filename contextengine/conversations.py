@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import UNSET, UnsetType
-
 from contextengine.arguments import dict_of, limit_of, text_of
 from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
@@ -17,7 +15,13 @@ from eventstore.errors import shown
 from projections.history import History, message_of
 
 FIELDS = frozenset({"role", "content", "metadata", "name", "tool_calls", "tool_call_id"})
-NEWEST = 50
+
+
+class _Usual(int):
+    """A number that nobody has passed, but that stands where nobody has passed one."""
+
+
+NEWEST = _Usual(50)
 """So many messages a reader gets who does not say how many it wants."""
 
 
@@ -81,7 +85,7 @@ class Conversations(Open):
     async def get_conversation_history(
         self,
         session_id: str,
-        limit: int | UnsetType | None = UNSET,
+        limit: int | None = NEWEST,
         *,
         include_compacted: bool = False,
         at_version: int | None = None,
@@ -102,8 +106,7 @@ class Conversations(Open):
             InvalidInput: An argument cannot be accepted, or the session has not come to that version yet.
             StoreUnavailable: The server does not answer. (An empty list always means an empty history.)
         """
-        usual = None if include_compacted else NEWEST
-        last = limit_of(usual if limit is UNSET else limit)
+        last = limit_of(None if limit is NEWEST and include_compacted else limit)
         if at_version is not None or at is not None:
             then = await self._past(session_id, at_version, at, originals=include_compacted)
             history = then.history if then.originals is None else History(then.originals)
