@@ -14,12 +14,10 @@ from eventstore import (
     CompactionFailed,
     HistoryCompacted,
     InvalidInput,
-    MessageAdded,
 )
 from eventstore.errors import shown
 from eventstore.logs import get_logger
 from eventstore.store import check_number
-from projections.history import Undone, message_of
 from workers.compaction import Compacted, CompactionBusy, CompactionDefaults, CompressionConfig
 from workers.compaction.config import CALLABLES
 from workers.compaction.strategies import known_strategies
@@ -209,15 +207,13 @@ class Compression(Conversations):
         event = events[0].data if events and version else None
         if not isinstance(event, HistoryCompacted):
             raise InvalidInput(f"There is no compaction at version {version} of session {session_id!r}.")
-        undone, messages = Undone(), []
-        async for found in store.read(session_id, until=event.last):
-            undone.take(found)
-            if isinstance(found.data, MessageAdded) and found.version >= event.first:
-                messages.append(Message(message_of(found, found.data)))
-        async for found in store.read(session_id, after=event.last, until=version - 1):
-            undone.take(found)
-        gone = undone.versions | set(event.kept)
-        return [message for message in messages if message.version not in gone]
+        before = await self._past(session_id, version - 1, None, originals=True)
+        kept = set(event.kept)
+        return [
+            Message(message)
+            for message in before.originals or ()
+            if event.first <= message["version"] <= event.last and message["version"] not in kept
+        ]
 
     async def _compress_if_needed(
         self, session_id: str, strategy: str | tuple[str, ...] | None

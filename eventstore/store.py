@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from datetime import datetime
@@ -62,7 +63,7 @@ class Append(msgspec.Struct, frozen=True):
 class Reading:
     """A read that has not begun: await it for the whole list, or iterate over it, which holds one page at a time."""
 
-    def __init__(self, pages: Callable[[], AsyncIterator[list[RecordedEvent]]]) -> None:
+    def __init__(self, pages: Callable[[], AsyncGenerator[list[RecordedEvent], None]]) -> None:
         """Keep how to begin."""
         self.pages = pages
 
@@ -72,9 +73,10 @@ class Reading:
 
     async def __aiter__(self) -> AsyncIterator[RecordedEvent]:
         """Read page after page, holding one page at a time."""
-        async for page in self.pages():
-            for event in page:
-                yield event
+        async with contextlib.aclosing(self.pages()) as pages:  # who stops early leaves no page on its way
+            async for page in pages:
+                for event in page:
+                    yield event
 
     async def _collect(self) -> list[RecordedEvent]:
         return [event async for page in self.pages() for event in page]

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from eventstore.ahead import pages_ahead
 from eventstore.errors import CorruptLog, FoldFailed
 from eventstore.store import EventStore
 from projections.checkpoints import Writes
@@ -167,7 +166,7 @@ async def _compared(store: EventStore, folded: Past, claims: list[Claim]) -> lis
     drifts: list[Drift] = []
     for version in sorted(by_version):
         if version > folded.version:
-            async for page in pages_ahead(store, session_id, after=folded.version, until=version):
+            async for page in store.read(session_id, after=folded.version, until=version).pages():
                 folded.take(page)
         if version > folded.version:
             drifts.append(Drift(session_id, version, "version", version, folded.version))

@@ -114,35 +114,6 @@ def takes_effect(compacted: HistoryCompacted, rewritten: int, messages: int) -> 
     return compacted.base == rewritten and 0 < compacted.replaced <= messages - len(compacted.kept)
 
 
-class Undone:
-    """Which messages were undone, event after event: they left the history, and no summary stands for them."""
-
-    def __init__(self) -> None:
-        """Begin before the first event."""
-        self.versions: set[int] = set()
-        self._there: list[int] = []
-        self._rewritten = 0
-
-    def take(self, event: RecordedEvent) -> None:
-        """Take the next event."""
-        there = self._there
-        match event.data:
-            case MessageAdded():
-                there.append(event.version)
-                return
-            case HistoryCleared():
-                there.clear()
-            case HistoryCompacted() as compacted if takes_effect(compacted, self._rewritten, len(there)):
-                reach, kept = compacted.replaced + len(compacted.kept), frozenset(compacted.kept)
-                there[:reach] = [version for version in there[:reach] if version in kept]
-            case HistoryRewound(removed=removed) if 0 < removed <= len(there):
-                self.versions.update(there[-removed:])
-                del there[-removed:]
-            case _:
-                return
-        self._rewritten = event.version
-
-
 def summary_message(compaction: Compaction) -> Message | None:
     """Return the message that stands for what was compacted; None if none does."""
     event = compaction.event

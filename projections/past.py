@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from eventstore.ahead import pages_ahead
 from eventstore.errors import InvalidInput
 from eventstore.events import HistoryCleared, HistoryRewound, MessageAdded, RecordedEvent
 from eventstore.store import EventStore, check_number
@@ -143,7 +142,7 @@ async def pages_until(
     store: EventStore, session_id: str, version: int | None, until_ms: int | None
 ) -> AsyncGenerator[list[RecordedEvent], None]:
     """Give a session's events up to a version, and recorded up to a time, page by page."""
-    async with contextlib.aclosing(pages_ahead(store, session_id, until=version)) as pages:
+    async with contextlib.aclosing(store.read(session_id, until=version).pages()) as pages:
         async for page in pages:
             if until_ms is not None and page[-1].recorded_ms > until_ms:
                 yield [event for event in page if event.recorded_ms <= until_ms]

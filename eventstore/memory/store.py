@@ -94,7 +94,7 @@ class MemoryStore:
         check_session_id(session_id)
         check_bounds(after, until, limit)
 
-        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+        async def pages() -> AsyncGenerator[list[RecordedEvent], None]:
             high = len(self._logs.get(session_id, ()))
             high = high if until is None else min(high, until)
             versions = range(high, after, -1) if backwards else range(after + 1, high + 1)
@@ -110,7 +110,7 @@ class MemoryStore:
         if after is not None and len(after) != self.partitions:
             raise InvalidInput(f"This position has {len(after)} partitions, and the store has {self.partitions}.")
 
-        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+        async def pages() -> AsyncGenerator[list[RecordedEvent], None]:
             if after is None:
                 pointers = [Pointer(session_id, len(log), len(log)) for session_id, log in self._logs.items()]
             else:

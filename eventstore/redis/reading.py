@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, TypeAlias
 
 from eventstore.events import RecordedEvent
 from eventstore.redis.links import Links
@@ -15,7 +15,7 @@ from eventstore.store import PAGE
 AHEAD = 3
 """Pages of a long read that are on their way while one is worked on."""
 
-Pages = AsyncIterator[list[RecordedEvent]]
+Pages: TypeAlias = AsyncGenerator[list[RecordedEvent], None]
 
 
 async def pages_forwards(

@@ -145,7 +145,7 @@ class RedisStore:
         if after is not None and len(after) != self.partitions:
             raise InvalidInput(f"This position has {len(after)} partitions, and the store has {self.partitions}.")
 
-        async def pages() -> AsyncIterator[list[RecordedEvent]]:
+        async def pages() -> AsyncGenerator[list[RecordedEvent], None]:
             for partition in range(self.partitions):
                 pointers = self._heads(partition) if after is None else self._appended(partition, after[partition])
                 async for session_id, version, count in pointers:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from eventstore import EventStore
-from eventstore.ahead import side_by_side
 from eventstore.feed import Pointer
 from projections import ViewStore
 from projections.auditing import Audited, Drift, audit, audit_lists, audit_totals
+from projections.replaying import side_by_side
 from projections.session import SessionState
 from projections.views import Parked
 from replaying.showing import Show, shown, table
