@@ -92,7 +92,7 @@ class Runtime:
         """
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
-        with self.tally.appending():
+        with self.tally.under_way:
             appended = await self.store.append(session_id, events, expected_version=expected_version)
             self.tally.count(appended, events, begins=begins)
         if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
@@ -101,7 +101,7 @@ class Runtime:
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several logs, and count it. Raises as `EventStore.append_many` does."""
-        with self.tally.appending():
+        with self.tally.under_way:
             results = await self.store.append_many(appends)
             for append, result in zip(appends, results, strict=True):
                 if isinstance(result, Appended):

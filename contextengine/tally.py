@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -38,6 +37,22 @@ COUNTED: dict[type[Event], str] = {
 }
 
 
+class UnderWay:
+    """Surrounds each append that may be counted: whether a look at the totals meanwhile has it in is not known."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.begun = self.ended = 0
+
+    def __enter__(self) -> None:
+        """Begin one."""
+        self.begun += 1
+
+    def __exit__(self, *exc: object) -> None:
+        """End one, whatever became of it."""
+        self.ended += 1
+
+
 class Tally:
     """Counts what this engine appends, on top of the totals that it read last."""
 
@@ -52,17 +67,8 @@ class Tally:
         self._configured = configured
         self._read = Totals()
         self._done: Counter[str] = Counter()
-        self._begun = self._ended = 0
+        self.under_way = UnderWay()
         self._read_at = 0.0
-
-    @contextlib.contextmanager
-    def appending(self) -> Iterator[None]:
-        """Surround an append that may be counted: whether a look at the totals meanwhile has it in is not known."""
-        self._begun += 1
-        try:
-            yield
-        finally:
-            self._ended += 1
 
     @property
     def totals(self) -> Totals:
@@ -91,11 +97,12 @@ class Tally:
 
     async def refresh(self) -> None:
         """Read the totals, unless the workers are behind: then what was read before is worth more."""
-        before, begun, quiet = self._done.copy(), self._begun, self._begun == self._ended
+        way = self.under_way
+        before, begun, quiet = self._done.copy(), way.begun, way.begun == way.ended
         if not await self._queries.projected():
             return
         totals, now = await self._queries.stored_totals(), asyncio.get_running_loop().time()
-        if (quiet and begun == self._begun) or now - self._read_at > STALE_AFTER:
+        if (quiet and begun == way.begun) or now - self._read_at > STALE_AFTER:
             self._take(totals)
             self._read_at = now
             # What was done before the read is in it; what was done since is counted on.

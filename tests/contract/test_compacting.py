@@ -663,6 +663,31 @@ class TestRaces:
         assert {report["compressed_count"] for report in reports} == {11}
         assert len(model.prompts) == 1
 
+    async def test_what_was_undone_meanwhile_is_no_compaction(
+        self, engines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call that had to wait, while messages were undone, compacts: an earlier compaction is not its answer."""
+        engine = await engines(workers=False)
+        await engine.add_conversation_messages("s", chat(30))
+        first = (await engine.compress_conversation("s", "summarize"))["version"]
+        await engine.add_conversation_messages("s", chat(20))
+        views = runtime_of(engine).compactor._views
+        assert await views.lease("s", "another", 60)
+        waiting = asyncio.create_task(engine.compress_conversation("s", "summarize"))
+        tries = 0
+        lease = views.lease
+
+        async def counted(session_id: str, holder: str, seconds: float) -> bool:
+            nonlocal tries
+            tries += 1
+            return bool(await lease(session_id, holder, seconds))
+
+        monkeypatch.setattr(views, "lease", counted)
+        await until(lambda: tries > 1)
+        await engine.undo_messages("s", first + 15)
+        await views.release("s", "another")
+        assert (await waiting)["version"] > first
+
     @pytest.mark.guarantee("C1")
     async def test_without_a_lease(self, engines: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Even if nothing keeps compactors apart, the first of those that planned from one history takes effect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import anyio
@@ -230,6 +231,26 @@ class TestAnswers:
         text = "x" * 150
         summary = await summary_by(Client(Answer(text)), summary_max_tokens=100, token_counter=len)
         assert summary == Summary(text, "fake")
+
+    async def test_signs_and_digits(self) -> None:
+        """The built-in summarizer keeps to the length in tokens, of a text too that has few bytes to a token."""
+        messages = history(*({"role": "user", "content": f"#{n}: {{[{n}]}}, ({n * 7919})"} for n in range(300)))
+        config = CompressionConfig(summary_max_tokens=100)
+        summary = await summarize(messages, None, config=config, client=None)
+        assert 50 < config.token_counter(summary.text) <= 100
+
+    async def test_it_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the built-in summarizer is at it, others go on."""
+        goes_on = threading.Event()
+
+        def patient(*_: Any) -> str:
+            assert goes_on.wait(10)
+            return "done"
+
+        monkeypatch.setattr(summarizer, "extract", patient)
+        summary = asyncio.create_task(summary_by(None))
+        asyncio.get_running_loop().call_soon(goes_on.set)
+        assert (await summary).text == "done"
 
     async def test_half_a_character(self) -> None:
         """Half of a surrogate pair, which no log can hold, is replaced."""

@@ -156,7 +156,7 @@ class Compactor:
         chosen = config or self.config_of(found.state)
         async with self._lease(session_id, chosen, wait=True):
             at = await self.queries.history_at(session_id)
-            if at.history.compaction is not None and at.state.rewritten > found.state.rewritten:
+            if at.history.compaction is not None and at.history.compaction.version > found.version:
                 return _done(at.history.compaction)
             return await self._compact(session_id, Situation.of(at, chosen), asked=True)
 

@@ -15,7 +15,7 @@ from projections.history import Message
 from workers.compaction.config import CompressionConfig
 from workers.compaction.extractive import extract
 from workers.compaction.tokens import TokenCounter
-from workers.compaction.transcript import text_of
+from workers.compaction.transcript import text_of, tokens_of_text
 
 log = get_logger("compaction")
 
@@ -93,7 +93,7 @@ async def summarize(
         try:
             async with deadline:
                 text = await _by_model(messages, earlier, config, client)
-            return _cut(text, name_of(client), config)
+            return await _cut(text, name_of(client), config)
         except (Exception, asyncio.CancelledError) as error:
             # Whatever a client raises must not cost the conversation its summary, even that its own task was cancelled.
             if isinstance(error, asyncio.CancelledError) and _cancelled():
@@ -101,8 +101,21 @@ async def summarize(
             late = f"did not answer within {config.compression_timeout:g} s"
             remark = f"the model {late if deadline.expired() else f'failed ({in_words(error)})'}"
         log.warning("A summary was made without the model.", action="summary_without_model", reason=remark)
+    return Summary(await _extracted(messages, earlier or "", config), EXTRACTIVE, remark)
+
+
+async def _extracted(messages: Sequence[Message], earlier: str, config: CompressionConfig) -> str:
+    """Have the built-in summarizer write a summary, in a thread: a second for each megabyte would hold up this loop.
+
+    It knows bytes, and signs and digits have fewer of them to a token; so if it comes out too long, it is made again.
+    """
     budget = config.summary_max_tokens * BYTES_PER_TOKEN
-    return Summary(extract(messages, budget, earlier or ""), EXTRACTIVE, remark)
+    while True:
+        text = await asyncio.to_thread(extract, messages, budget, earlier)
+        tokens = tokens_of_text(text, config.token_counter)
+        if tokens <= config.summary_max_tokens or not budget:
+            return text
+        budget = budget * config.summary_max_tokens // (tokens + 1)
 
 
 def _cancelled() -> bool:
@@ -135,14 +148,14 @@ def name_of(client: Any) -> str:
     return type(client).__name__
 
 
-def _cut(text: str, name: str, config: CompressionConfig) -> Summary:
+async def _cut(text: str, name: str, config: CompressionConfig) -> Summary:
     """Keep a model that does not stop from filling the history that it was to shorten."""
     whole = _storable(text)
-    tokens = config.token_counter(whole)
+    tokens = tokens_of_text(whole, config.token_counter)
     if tokens <= LONGEST * config.summary_max_tokens:
         return Summary(whole, name)
-    budget = config.summary_max_tokens * BYTES_PER_TOKEN
-    return Summary(extract([], budget, whole), name, f"the model's summary had {tokens} tokens, and was cut")
+    cut = await _extracted([], whole, config)
+    return Summary(cut, name, f"the model's summary had {tokens} tokens, and was cut")
 
 
 async def _by_model(messages: Sequence[Message], earlier: str | None, config: CompressionConfig, client: Any) -> str:

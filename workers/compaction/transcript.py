@@ -215,13 +215,18 @@ def text_of(message: Message) -> str:
 
 
 def message_tokens(message: Message, counter: TokenCounter) -> int:
-    """Return what a message costs a model.
+    """Return what a message costs a model. Raises as `tokens_of_text` does."""
+    return PER_MESSAGE + tokens_of_text(text_of(message), counter)
+
+
+def tokens_of_text(text: str, counter: TokenCounter) -> int:
+    """Return what a text costs a model.
 
     Raises:
         CompactionFailed: The counter, which may be a user's, does not count.
     """
     try:
-        return PER_MESSAGE + max(0, math.ceil(counter(text_of(message))))
+        return max(0, math.ceil(counter(text)))
     except Exception as error:
         raise CompactionFailed(f"token_counter failed ({type(error).__name__}: {error}).") from error
 
