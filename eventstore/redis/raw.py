@@ -10,6 +10,7 @@ from eventstore.ids import check_session_id
 from eventstore.rawlog import Head, Pointers, RawEntry
 from eventstore.redis.commands import Argument, Script
 from eventstore.redis.consumer import feed_id, pointers_of
+from eventstore.redis.reading import fields_of
 from eventstore.redis.store import RedisStore
 from eventstore.redis.topology import Node
 from eventstore.store import PAGE
@@ -46,13 +47,8 @@ class RedisRaw:
 
     async def heads(self, partition: int) -> dict[str, Head]:
         """Return the heads of a partition's sessions."""
-        heads: dict[str, Head] = {}
-        cursor = b"0"
-        while True:
-            cursor, found = await self._links.call("HSCAN", self._keys.heads(partition), cursor, "COUNT", SCANNED)
-            heads |= {_name(name): _head(head) for name, head in zip(found[::2], found[1::2], strict=True)}
-            if cursor == b"0":
-                return heads
+        fields = fields_of(self._links, self._keys.heads(partition))
+        return {_name(name): _head(head) async for name, head in fields}
 
     async def head(self, session_id: str) -> Head | None:
         """Return the head of a session."""

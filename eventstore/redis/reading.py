@@ -1,4 +1,4 @@
-"""Reading a stream page by page."""
+"""Reading what is long, page by page: a stream, a hash."""
 
 from __future__ import annotations
 
@@ -65,6 +65,24 @@ async def pages_backwards(
             high = page[-1].version - 1
         limit = None if limit is None else limit - len(page)
         if len(page) < count:
+            return
+
+
+async def fields_of(links: Links, key: bytes) -> AsyncGenerator[tuple[bytes, bytes], None]:
+    """Give each field of a hash once, and its value."""
+    seen: set[bytes] = set()  # HSCAN may give a field twice while the hash is being resized
+    cursor, server = b"0", None
+    while True:
+        cursor, found = await links.call("HSCAN", key, cursor, "COUNT", PAGE)
+        link = links.shared(key)
+        again, server = server not in {None, (link, link.epoch)}, (link, link.epoch)
+        for field, value in zip(found[::2], found[1::2], strict=True):
+            if field not in seen:
+                seen.add(field)
+                yield field, value
+        if again:
+            cursor = b"0"  # another server's cursor, or one from before a restart, passes over some
+        elif cursor == b"0":
             return
 
 

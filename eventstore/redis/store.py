@@ -24,7 +24,7 @@ from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
 from eventstore.redis.pending import recorded
-from eventstore.redis.reading import pages_backwards, pages_forwards
+from eventstore.redis.reading import fields_of, pages_backwards, pages_forwards
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
@@ -224,21 +224,9 @@ class RedisStore:
 
     async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
         """Give every session of a partition, pointing at its whole log."""
-        seen: set[bytes] = set()  # HSCAN may give a field twice while the hash is being resized
-        heads, cursor, server = self.keys.heads(partition), b"0", None
-        while True:
-            cursor, found = await self.links.call("HSCAN", heads, cursor, "COUNT", PAGE)
-            link = self.links.shared(heads)
-            again, server = server not in {None, (link, link.epoch)}, (link, link.epoch)
-            for session_key, head in zip(found[::2], found[1::2], strict=True):
-                if session_key not in seen:
-                    seen.add(session_key)
-                    version = int(head.split(b"-")[0])
-                    yield Pointer(session_key.decode(), version, version)
-            if again:
-                cursor = b"0"  # another server's cursor, or one from before a restart, passes over some
-            elif cursor == b"0":
-                return
+        async for session_key, head in fields_of(self.links, self.keys.heads(partition)):
+            version = int(head.split(b"-")[0])
+            yield Pointer(session_key.decode(), version, version)
 
     async def _appended(self, partition: int, after: tuple[int, int]) -> AsyncIterator[Pointer]:
         """Give the pointers that a partition's feed holds after a position."""
