@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ try:
     from benchmarks.serving import PATH, WHEEL, find
     from demonstration.input import EXAMPLES
     from rich.console import Console
+    from stopping import until_signal
 
     from contextengine import ContextEngineError
 except ImportError as missing:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchFailed as error:
         print(error, file=sys.stderr)
         return 2
-    return anyio.run(_until_signal, lambda: _bench(out, bench, options, words))
+    return anyio.run(until_signal, lambda: _reported(lambda: _bench(out, bench, options, words)))
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -113,29 +113,14 @@ async def _bench(out: Console, bench: Bench, options: argparse.Namespace, words:
         out.print(f"Written: {write_page(options.write, about, found, plot=drawn).name}")
 
 
-async def _until_signal(measure: Callable[[], Awaitable[None]]) -> int:
-    """Run until it is done or a signal comes."""
-    code, stopped_by = 1, 0
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
-        async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                nonlocal stopped_by
-                async for signum in received:
-                    stopped_by = signum
-                    tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
-            try:
-                await measure()
-                code = 0
-            except (BenchFailed, ContextEngineError, OSError) as error:
-                print(f"The benchmark failed: {error}", file=sys.stderr)
-            tasks.cancel_scope.cancel()
-    if stopped_by:
-        print("\nStopped. Nothing is left running.", file=sys.stderr)
-        return 128 + stopped_by
-    return code
+async def _reported(measure: Callable[[], Awaitable[None]]) -> int:
+    """Measure, and return 0, or 1 after saying what went wrong."""
+    try:
+        await measure()
+    except (BenchFailed, ContextEngineError, OSError) as error:
+        print(f"The benchmark failed: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import io
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +24,7 @@ try:
     from demonstration.processes import Pair, running
     from demonstration.recording import Tally, record_all
     from rich.console import Console
+    from stopping import until_signal
 
     from contextengine import CompressionConfig, ContextEngine, ContextEngineError
     from eventstore import open_store
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    return anyio.run(_until_signal, lambda: _demo(out, conversations, options))
+    return anyio.run(until_signal, lambda: _reported(lambda: _demo(out, conversations, options)))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -104,31 +104,16 @@ def _require_empty(directory: Path | None) -> None:
         raise BadInput(f"{directory} cannot be used: {error.strerror}.") from error
 
 
-async def _until_signal(run: Callable[[], Awaitable[None]]) -> int:
-    """Run until it is done or a signal comes; further signals do not disturb the tidying up."""
-    code, stopped_by = 1, 0
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    with anyio.open_signal_receiver(*signals) as received:
-        async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                nonlocal stopped_by
-                async for signum in received:
-                    stopped_by = signum
-                    tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
-            try:
-                await run()
-                code = 0
-            except* (DemoFailed, ContextEngineError) as errors:
-                print(f"The demo failed: {_first_of(errors)}", file=sys.stderr)
-            except* SystemExit:
-                pass  # rich raises it when nobody reads the output any more
-            tasks.cancel_scope.cancel()
-    if stopped_by:
-        print("\nStopped. Nothing is left running.", file=sys.stderr)
-        return 128 + stopped_by
+async def _reported(run: Callable[[], Awaitable[None]]) -> int:
+    """Run, and return 0, or 1 after saying what went wrong."""
+    code = 1
+    try:
+        await run()
+        code = 0
+    except* (DemoFailed, ContextEngineError) as errors:
+        print(f"The demo failed: {_first_of(errors)}", file=sys.stderr)
+    except* SystemExit:
+        pass  # rich raises it when nobody reads the output any more
     return code
 
 
