@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 from support.servers import Server
 from support.waiting import until
 
-from eventstore import MessageAdded, open_store
+from eventstore import Appended, EventStore, MessageAdded, open_store
 from eventstore.redis import appender
 from eventstore.redis.store import RedisStore
 
@@ -24,41 +26,34 @@ def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appender, "MOST_ON_THE_WAY", ROOM)
 
 
-@pytest.mark.guarantee("S10")
-async def test_callers_wait_while_the_server_stands_still(server: Server) -> None:
-    """What does not fit waits with its caller; when the server goes on, all of it is stored, in the callers' order."""
+@contextlib.asynccontextmanager
+async def crowded(server: Server) -> AsyncIterator[tuple[EventStore, list[asyncio.Task[Appended]]]]:
+    """Give a store on a server that stands still, and callers of whom all wait for room but those who fit."""
     async with open_store(server.url, timeout=20) as store:
         assert isinstance(store, RedisStore)
         await store.append("s", MessageAdded("user", "first"))
         server.freeze()
         appends = [asyncio.create_task(store.append("s", MessageAdded("user", f"{n} {TEXT}"))) for n in range(CALLERS)]
         room = store._appenders.here()._room
-
-        async def full() -> bool:
-            return len(room._waiting) >= CALLERS - FIT
-
-        await until(full)
+        await until(lambda: len(room._waiting) >= CALLERS - FIT)
         assert len(room._waiting) == CALLERS - FIT
+        yield store, appends
+        assert (room._left, len(room._waiting)) == (ROOM, 0)
+
+
+@pytest.mark.guarantee("S10")
+async def test_callers_wait_while_the_server_stands_still(server: Server) -> None:
+    """What does not fit waits with its caller; when the server goes on, all of it is stored, in the callers' order."""
+    async with crowded(server) as (_store, appends):
         server.thaw()
         versions = [(await append).version for append in appends]
         assert versions == list(range(2, CALLERS + 2))
-        assert (room._left, len(room._waiting)) == (ROOM, 0)
 
 
 @pytest.mark.guarantee("S10")
 async def test_who_gives_up_waiting_leaves_no_trace(server: Server) -> None:
     """An append that is cancelled while it waits for room is not stored, and keeps nobody else waiting."""
-    async with open_store(server.url, timeout=20) as store:
-        assert isinstance(store, RedisStore)
-        await store.append("s", MessageAdded("user", "first"))
-        server.freeze()
-        appends = [asyncio.create_task(store.append("s", MessageAdded("user", f"{n} {TEXT}"))) for n in range(CALLERS)]
-        room = store._appenders.here()._room
-
-        async def full() -> bool:
-            return len(room._waiting) >= CALLERS - FIT
-
-        await until(full)
+    async with crowded(server) as (store, appends):
         for append in appends[FIT::2]:
             append.cancel()
         server.thaw()
@@ -67,7 +62,6 @@ async def test_who_gives_up_waiting_leaves_no_trace(server: Server) -> None:
         assert kept == [n for n in range(CALLERS) if n < FIT or (n - FIT) % 2]
         stored = [event.data.content for event in await store.read("s", after=1)]  # type: ignore[union-attr]
         assert stored == [f"{n} {TEXT}" for n in kept]
-        assert (room._left, len(room._waiting)) == (ROOM, 0)
 
 
 async def test_what_is_larger_than_the_room_goes_alone(server: Server) -> None:
