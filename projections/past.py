@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from eventstore.errors import InvalidInput
 from eventstore.events import HistoryCleared, HistoryRewound, MessageAdded, RecordedEvent
 from eventstore.store import EventStore, check_number
@@ -65,19 +63,6 @@ class Past:
             self.checkpoints.pop(checkpoint_id, None)
             self.checkpoints[checkpoint_id] = checkpoint
         self.writes.update(change.checkpoints.writes)
-
-    def as_view(self) -> dict[str, Any]:
-        """Return everything that a session's views hold, by name, for comparing."""
-        return {
-            "state": msgspec.to_builtins(self.state),
-            "history": self.history.messages,
-            "compaction": msgspec.to_builtins(self.history.compaction),
-            "context": self.context,
-            "checkpoints": list(reversed(self.checkpoints.values())),
-            "writes": sorted(
-                ([owner, writes] for (owner, _), writes in self.writes.items()), key=lambda each: each[1]["version"]
-            ),
-        }
 
     def _change_history(self, change: ViewsChange) -> None:
         changed = change.history

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import EventStore
 from projections import Projector, ViewStore
+from workers.compaction import worker as compaction
 from workers.following import CLAIM_AFTER, FeedWorker
 
-LAPSING = ("compaction", "compaction-configured")
+LAPSING = (compaction.GROUP, compaction.CONFIGURED)
 """Groups that may be forgotten while nobody works in them: their workers look at all sessions when they come back."""
 SUSPICIOUS = 3
 """Entries that are handed out so often have seen two workers die."""

@@ -36,6 +36,8 @@ from projections import (
     open_views,
 )
 from projections.views import TAIL
+from workers import ProjectionWorker
+from workers.compaction.worker import GROUP as COMPACTION
 
 
 @pytest.fixture
@@ -462,6 +464,22 @@ class TestLists:
         dead = await store.feed.join(GROUP, "dead")
         assert await dead.take(count=10, wait=0)
         assert [s.session_id for s in (await queries.sessions()).sessions] == ["a"]
+
+
+class TestTidying:
+    async def test_a_group_in_which_nobody_works_keeps_no_feed(self, store: EventStore, views: ViewStore) -> None:
+        """The compaction workers' group is forgotten when it was silent at two looks, and not while somebody joins."""
+        feed, worker = store.feed, ProjectionWorker(store, views)
+        (await feed.join(COMPACTION, "gone")).abandon()
+        await worker.tidy()
+        assert not (await feed.join(COMPACTION, "gone")).founded
+        await worker.tidy()
+        returned = await feed.join(COMPACTION, "returned")
+        assert returned.founded
+        await returned.beat()
+        for _ in range(3):
+            await worker.tidy()
+        assert not (await feed.join(COMPACTION, "another")).founded
 
 
 class TestParking:
