@@ -7,6 +7,7 @@ ContextEngineError
 │   ├── EventTooLarge
 │   └── UnknownStoreUrl
 ├── UnknownSession               there is no such session; nothing was written
+│   └── SessionForgotten         it was forgotten for good
 ├── WrongExpectedVersion         somebody else appended first; nothing was written
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
@@ -86,6 +87,16 @@ class UnknownSession(ContextEngineError, LookupError):
             f"There is no session {session_id!r}. Create it with create_session(), or check the id and the namespace."
         )
         self.session_id = session_id
+
+
+class SessionForgotten(UnknownSession):
+    """The session was forgotten with `forget_session`: nothing of it is left, and nothing is written to it again."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the session."""
+        super().__init__(session_id)
+        text = f"Session {session_id!r} was forgotten: nothing of it is left, and nothing was written."
+        self.args = (f"{text} Its id is not used again: choose another one.",)
 
 
 class WrongExpectedVersion(ContextEngineError):

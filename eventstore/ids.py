@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 import time
 
@@ -27,6 +28,11 @@ def check_session_id(session_id: object) -> bytes:
         InvalidSessionId: It is not a str, is empty, is longer than 512 bytes, or holds NUL or a lone surrogate.
     """
     return _checked(session_id, "session id", InvalidSessionId)
+
+
+def tombstone_field(session_key: bytes) -> str:
+    """Return under what the tombstone of a session is kept: its SHA-1, which a script on the server can compute."""
+    return hashlib.sha1(session_key, usedforsecurity=False).hexdigest()
 
 
 def check_name(name: object, what: str) -> bytes:

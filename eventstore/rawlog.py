@@ -76,5 +76,8 @@ class RawLog(Protocol):
         Returns:
             None if it was done. If the session is not as expected, nothing was written, and this is its head
             (version 0 if there is a log without a head).
+
+        Raises:
+            SessionForgotten: The session was forgotten; nothing was written.
         """
         ...

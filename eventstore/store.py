@@ -112,6 +112,7 @@ class EventStore(Protocol):
         Raises:
             InvalidInput: An argument cannot be accepted.
             WrongExpectedVersion: The session is not as expected; carries the events that got there first.
+            SessionForgotten: The session was forgotten. Nothing was written.
             StoreUnavailable: The server could not be reached. Nothing was written.
             StoreRefused: The server answered with an error. Nothing was written.
             AppendOutcomeUnknown: The server went away in between and did not come back in time.
@@ -164,6 +165,7 @@ class EventStore(Protocol):
         Raises:
             InvalidInput: A bound is not an int, or is negative.
             StoreUnavailable: The server cannot be reached.
+            SessionForgotten: The session was forgotten while it was read.
             CorruptLog: An entry cannot be read.
         """
         ...
@@ -194,11 +196,16 @@ class EventStore(Protocol):
         Raises:
             StoreUnavailable: The server went away for longer than the store's timeout. Subscribe again after the last
                 version seen.
+            SessionForgotten: The session was forgotten.
         """
         ...
 
     async def version(self, session_id: str) -> int:
         """Return the version of a session: how many events were ever appended. 0 if it does not exist."""
+        ...
+
+    async def forgotten(self, session_id: str) -> bool:
+        """Return whether a session was forgotten: it reads as one that does not exist, and takes no appends."""
         ...
 
     async def now(self) -> datetime:

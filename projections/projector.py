@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eventstore.errors import CorruptLog, FoldFailed, NotPermitted
+from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, SessionForgotten
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
@@ -113,6 +113,8 @@ class Projector:
         try:
             events = await self.rest_of(snapshot, CHUNK)
             return fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+        except SessionForgotten:
+            return None
         except (FoldFailed, CorruptLog) as failure:
             return failure
 
@@ -121,12 +123,14 @@ class Projector:
 
         Raises:
             CorruptLog: One of them cannot be read.
+            SessionForgotten: The session was forgotten since.
         """
         if snapshot.damage is not None:
             raise snapshot.damage
         if snapshot.complete:
             return snapshot.tail
         left = None if limit is None else max(0, limit - len(snapshot.tail))
-        return snapshot.tail + await self.store.read(
-            snapshot.session_id, after=snapshot.version + len(snapshot.tail), limit=left
-        )
+        rest = await self.store.read(snapshot.session_id, after=snapshot.version + len(snapshot.tail), limit=left)
+        if not rest and await self.store.forgotten(snapshot.session_id):
+            raise SessionForgotten(snapshot.session_id)
+        return snapshot.tail + rest

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, shown
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, SessionForgotten, shown
 from eventstore.events import RecordedEvent
 from eventstore.store import EventStore
 from projections import behind
@@ -199,7 +199,9 @@ class Queries:
             found += [
                 session
                 for session in await self.sessions_at([place.session_id.decode() for place in listed])
-                if status in (None, session.state.status) and user_id in (None, session.state.user_id)
+                if session.state.created_ms  # else it was forgotten just now
+                and status in (None, session.state.status)
+                and user_id in (None, session.state.user_id)
             ]
             if after is None:
                 return Page(found, None)
@@ -223,6 +225,8 @@ class Queries:
             change = await self._caught_up(snapshot)
         except (CorruptLog, FoldFailed):
             return SessionAt(snapshot.session_id, snapshot.version, snapshot.state)
+        except SessionForgotten:
+            return SessionAt(snapshot.session_id, 0, SessionState())
         return SessionAt(snapshot.session_id, change.version, change.after)
 
     async def _caught_up(self, snapshot: Snapshot[T]) -> ViewsChange:

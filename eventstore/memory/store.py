@@ -5,6 +5,7 @@ It stores the same encoded entries as Redis does, so what is refused or changed 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -13,10 +14,16 @@ from typing import Any, Self
 
 from eventstore.appending import EncodedAppend, encode_append
 from eventstore.codec import decode
-from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, WrongExpectedVersion
+from eventstore.errors import (
+    ContextEngineError,
+    InvalidInput,
+    NotInitialized,
+    SessionForgotten,
+    WrongExpectedVersion,
+)
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position
-from eventstore.ids import check_session_id
+from eventstore.ids import check_session_id, tombstone_field
 from eventstore.memory.feed import Bell, MemoryFeed
 from eventstore.outcome import outcome_of
 from eventstore.partitions import partition_of
@@ -46,6 +53,8 @@ class MemoryStore:
         self.feed = MemoryFeed(partitions)
         self._max_event_bytes = max_event_bytes
         self._logs: dict[str, list[tuple[int, bytes]]] = {}
+        self.tombstones: dict[str, bytes] = {}
+        self.aside: dict[str, Sequence[tuple[int, bytes]]] = {}
         self._lock = threading.Lock()
         self._bell = Bell()
         self._closed = False
@@ -100,6 +109,8 @@ class MemoryStore:
             versions = range(high, after, -1) if backwards else range(after + 1, high + 1)
             versions = versions if limit is None else versions[:limit]
             for start in range(0, len(versions), PAGE):
+                if session_id not in self._logs:
+                    raise SessionForgotten(session_id)
                 yield [self._recorded(session_id, version) for version in versions[start : start + PAGE]]
 
         return Reading(pages)
@@ -116,8 +127,9 @@ class MemoryStore:
             else:
                 pointers = self.feed.since(after)
             for session_id, version, count in pointers:
-                async for page in self.read(session_id, after=version - count, until=version).pages():
-                    yield page
+                with contextlib.suppress(SessionForgotten):
+                    async for page in self.read(session_id, after=version - count, until=version).pages():
+                        yield page
 
         return Reading(pages)
 
@@ -143,6 +155,8 @@ class MemoryStore:
                 async for event in self.read(session_id, after=after):
                     after = event.version
                     yield event
+                if await self.forgotten(session_id):
+                    raise SessionForgotten(session_id)
                 await rung.wait()
 
     async def version(self, session_id: str) -> int:
@@ -150,6 +164,11 @@ class MemoryStore:
         self._check_open()
         check_session_id(session_id)
         return len(self._logs.get(session_id, ()))
+
+    async def forgotten(self, session_id: str) -> bool:
+        """Return whether a session was forgotten."""
+        self._check_open()
+        return tombstone_field(check_session_id(session_id)) in self.tombstones
 
     async def now(self) -> datetime:
         """Return this process's time."""
@@ -174,6 +193,7 @@ class MemoryStore:
     ) -> bool:
         """Add entries with their own times, if the session stands at this version and time. Return whether it did."""
         with self._lock:
+            self._check_not_forgotten(session_id)
             log = self._logs.get(session_id, [])
             if len(log) != version or (log and log[-1][0] != recorded_ms):
                 return False
@@ -182,6 +202,21 @@ class MemoryStore:
             self.feed.add(partition_of(session_id.encode(), self.partitions), pointer)
         self._bell.ring()
         return True
+
+    def put_aside(self, session_id: str, tombstone: bytes) -> bytes | None:
+        """Put a session's log where nobody reads it, and a tombstone in its place, unless it has one.
+
+        Return the tombstone that is there; None if there is no such session.
+        """
+        field = tombstone_field(session_id.encode())
+        with self._lock:
+            if session_id not in self._logs and field not in self.tombstones:
+                return None
+            tombstone = self.tombstones.setdefault(field, tombstone)
+            if session_id in self._logs:
+                self.aside[field] = self._logs.pop(session_id)
+        self._bell.ring()
+        return tombstone
 
     async def aclose(self) -> None:
         """Refuse further use. The events are gone with the last reference to the store."""
@@ -202,6 +237,7 @@ class MemoryStore:
     def _append(self, append: EncodedAppend) -> Appended:
         session_id, expected = append.session_id, append.expected
         with self._lock:
+            self._check_not_forgotten(session_id)
             log = self._logs.get(session_id, [])
             version = len(log)
             if not _as_expected(expected, version):
@@ -217,6 +253,10 @@ class MemoryStore:
             self.feed.add(partition_of(append.session_key, self.partitions), pointer)
         self._bell.ring()
         return Appended(session_id, pointer.version, append.event_ids)
+
+    def _check_not_forgotten(self, session_id: str) -> None:
+        if self.tombstones and session_id not in self._logs and tombstone_field(session_id.encode()) in self.tombstones:
+            raise SessionForgotten(session_id)
 
     def _recorded(self, session_id: str, version: int) -> RecordedEvent:
         recorded_ms, entry = self._logs[session_id][version - 1]

@@ -1,14 +1,15 @@
 -- Append events to sessions of one partition. Each append is all or nothing, and one that fails leaves the others alone.
 --
--- KEYS: heads, feed, then one log per append
+-- KEYS: heads, feed, tombstones, then one log per append
 -- ARGV: per append: session, expected ('any', 'none', 'some' or a version), after, n, n entries
 --       after is '' on the first try. On a later one it is a version that the session had before the first: the events
 --       are then looked for above it, by the id with which each entry begins.
--- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'error', why}
+-- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'forgotten'},
+--   {'error', why}
 --
 -- This is what the server spends its time on, so it makes as few tables and calls as it can.
 
-local heads, feed, appends = KEYS[1], KEYS[2], #KEYS - 2
+local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
 
 local function number(n) return string.format('%.0f', n) end
 
@@ -44,16 +45,19 @@ local found = redis.call('HMGET', heads, unpack(sessions))
 local versions, times, bases, results, pointers, conflicts = {}, {}, {}, {}, {}, {}
 for a = 1, appends do
   local session, place = sessions[a], places[a]
-  local version = versions[session]
+  local version, forgotten = versions[session], false
   if not version then
     local head = found[a]
     local dash = head and string.find(head, '-', 1, true)
     version = dash and tonumber(string.sub(head, 1, dash - 1)) or 0
     times[session] = dash and tonumber(string.sub(head, dash + 1)) or 0
+    forgotten = not head and redis.call('HEXISTS', tombstones, redis.sha1hex(session)) == 1
   end
   local after, n = ARGV[place + 2], ARGV[place + 3]
-  local there = after ~= '' and version_of_event(KEYS[a + 2], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
-  if there then
+  local there = not forgotten and after ~= '' and version_of_event(KEYS[a + 3], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
+  if forgotten then
+    results[a], version = {'forgotten'}, nil
+  elseif there then
     results[a] = {'already', there + n - 1}
   elseif as_expected(ARGV[place + 1], version) then
     bases[a] = version
@@ -76,7 +80,7 @@ if #pointers > 0 then
   for a = 1, appends do
     local version = bases[a]
     if version then
-      local session, log, first = sessions[a], KEYS[a + 2], places[a] + 3
+      local session, log, first = sessions[a], KEYS[a + 3], places[a] + 3
       local ms = '-' .. number(math.max(now, times[session]))
       for i = 1, results[a] - version do
         local added = broken[session] or redis.pcall('XADD', log, number(version + i) .. ms, 'e', ARGV[first + i])
@@ -96,6 +100,6 @@ end
 -- What got there first may have been written just now.
 for _, a in ipairs(conflicts) do
   local from = (tonumber(ARGV[places[a] + 1]) or 0) + 1
-  results[a] = {'conflict', results[a], redis.call('XRANGE', KEYS[a + 2], number(from), number(results[a]), 'COUNT', 100)}
+  results[a] = {'conflict', results[a], redis.call('XRANGE', KEYS[a + 3], number(from), number(results[a]), 'COUNT', 100)}
 end
 return results

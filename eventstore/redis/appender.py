@@ -107,7 +107,7 @@ class Appender:
     def _command(self, group: _Group) -> Command:
         """Return the call of the script for a group."""
         partition, members = group
-        keys = [self._keys.heads(partition), self._keys.feed(partition)]
+        keys = [self._keys.heads(partition), self._keys.feed(partition), self._keys.tombstones(partition)]
         arguments: list[Any] = []
         for pending in members:
             append = pending.append

@@ -33,6 +33,10 @@ class Keys:
         """Stream: which sessions reached which version."""
         return self._prefixes[partition] + b"feed"
 
+    def tombstones(self, partition: int) -> bytes:
+        """Hash: what is left of each session that was forgotten, by `eventstore.ids.tombstone_field`."""
+        return self._prefixes[partition] + b"tombstones"
+
     def log(self, partition: int, session_key: bytes) -> bytes:
         """Stream: the session's events."""
         return self._prefixes[partition] + b"log:" + session_key

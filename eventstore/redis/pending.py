@@ -7,7 +7,13 @@ from typing import Any
 
 from eventstore.appending import EncodedAppend
 from eventstore.codec import decode
-from eventstore.errors import AppendOutcomeUnknown, ContextEngineError, StoreUnavailable, WrongExpectedVersion
+from eventstore.errors import (
+    AppendOutcomeUnknown,
+    ContextEngineError,
+    SessionForgotten,
+    StoreUnavailable,
+    WrongExpectedVersion,
+)
 from eventstore.events import RecordedEvent
 from eventstore.redis.commands import Unserved, refusal
 from eventstore.redis.link import LinkLost
@@ -80,6 +86,8 @@ class Pending:
             events = [recorded(append.session_id, found) for found in result[2]]
             expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
             return WrongExpectedVersion(append.session_id, expected, result[1], events)
+        if kind == b"forgotten":
+            return SessionForgotten(append.session_id)
         return refusal(RuntimeError(result[1].decode(errors="replace")))
 
 

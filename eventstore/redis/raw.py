@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
+from eventstore.errors import SessionForgotten
 from eventstore.feed import FeedId, Pointer
 from eventstore.ids import check_session_id
 from eventstore.rawlog import Head, Pointers, RawEntry
@@ -102,8 +103,15 @@ class RedisRaw:
         arguments: list[Argument] = [session_key, f"{after.version}-{after.recorded_ms}" if after else "", len(entries)]
         for version, (recorded_ms, entry) in enumerate(entries, after.version + 1 if after else 1):
             arguments += (f"{version}-{recorded_ms}", entry)
-        keys = [self._keys.heads(partition), self._keys.feed(partition), self._log(session_key)]
+        keys = [
+            self._keys.heads(partition),
+            self._keys.feed(partition),
+            self._log(session_key),
+            self._keys.tombstones(partition),
+        ]
         found = await self._links.evaluate(RESTORE, keys, arguments)
+        if found == b"forgotten":
+            raise SessionForgotten(session_id)
         return None if found is None else _head(found)
 
     def _log(self, session_key: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -10,10 +11,17 @@ from typing import Any, Self
 import anyio
 
 from eventstore.appending import EncodedAppend, encode_append
-from eventstore.errors import ContextEngineError, InvalidInput, NotInitialized, StoreRefused, StoreUnavailable
+from eventstore.errors import (
+    ContextEngineError,
+    InvalidInput,
+    NotInitialized,
+    SessionForgotten,
+    StoreRefused,
+    StoreUnavailable,
+)
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
-from eventstore.ids import check_session_id
+from eventstore.ids import check_session_id, tombstone_field
 from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender
 from eventstore.redis.consumer import feed_id, pointers_of
@@ -24,7 +32,7 @@ from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
 from eventstore.redis.pending import recorded
-from eventstore.redis.reading import fields_of, pages_backwards, pages_forwards
+from eventstore.redis.reading import Pages, fields_of, pages_backwards, pages_forwards
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
@@ -135,9 +143,8 @@ class RedisStore:
         check_bounds(after, until, limit)
         log = self.keys.log(self.keys.partition(session_key), session_key)
 
-        if backwards:
-            return Reading(lambda: pages_backwards(self.links, log, session_id, after + 1, until, limit))
-        return Reading(lambda: pages_forwards(self.links, log, session_id, after + 1, until, limit))
+        pages = pages_backwards if backwards else pages_forwards
+        return Reading(lambda: self._whole(session_id, pages(self.links, log, session_id, after + 1, until, limit)))
 
     def read_all(self, *, after: Position | None = None) -> Reading:
         """Read the events of all sessions. See `EventStore.read_all`."""
@@ -149,8 +156,9 @@ class RedisStore:
             for partition in range(self.partitions):
                 pointers = self._heads(partition) if after is None else self._appended(partition, after[partition])
                 async for session_id, version, count in pointers:
-                    async for page in self.read(session_id, after=version - count, until=version).pages():
-                        yield page
+                    with contextlib.suppress(SessionForgotten):
+                        async for page in self.read(session_id, after=version - count, until=version).pages():
+                            yield page
 
         return Reading(pages)
 
@@ -184,6 +192,8 @@ class RedisStore:
                     event = recorded(session_id, found)
                     after = event.version
                     yield event
+                if not reply and await self.forgotten(session_id):
+                    raise SessionForgotten(session_id)
         finally:
             with anyio.CancelScope(shield=True):
                 await link.aclose()
@@ -195,6 +205,13 @@ class RedisStore:
         heads = self.keys.heads(self.keys.partition(session_key))
         head = await self.links.call("HGET", heads, session_key)
         return int(head.split(b"-")[0]) if head else 0
+
+    async def forgotten(self, session_id: str) -> bool:
+        """Return whether a session was forgotten."""
+        self._check_open()
+        session_key = check_session_id(session_id)
+        tombstones = self.keys.tombstones(self.keys.partition(session_key))
+        return bool(await self.links.call("HEXISTS", tombstones, tombstone_field(session_key)))
 
     async def now(self) -> datetime:
         """Return the server's time."""
@@ -221,6 +238,16 @@ class RedisStore:
     def _check_open(self) -> None:
         if self._closed:
             raise NotInitialized("The store is closed. Open another one with open_store().")
+
+    async def _whole(self, session_id: str, pages: Pages) -> Pages:
+        """Give pages of a log. What ends with a full one has ended, unless the session was forgotten meanwhile."""
+        full = False
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
+                full = len(page) == PAGE
+        if full and await self.forgotten(session_id):
+            raise SessionForgotten(session_id)
 
     async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
         """Give every session of a partition, pointing at its whole log."""

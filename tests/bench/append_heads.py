@@ -37,7 +37,7 @@ if head then
   version, now = tonumber(string.sub(head, 1, dash - 1)) + 1, math.max(now, tonumber(string.sub(head, dash + 1)))
 end
 local id = string.format('%.0f-%.0f', version, now)
-redis.call('XADD', KEYS[3], id, 'e', ARGV[5])
+redis.call('XADD', KEYS[4], id, 'e', ARGV[5])
 redis.call('XADD', KEYS[2], '*', ARGV[1], version .. '/1')
 redis.call('HSET', KEYS[1], ARGV[1], id)
 return {version}
@@ -45,17 +45,17 @@ return {version}
     "XLEN, as in the prototype": """
 local time = redis.call('TIME')
 local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local version = redis.call('XLEN', KEYS[3]) + 1
-redis.call('XADD', KEYS[3], version .. '-' .. ms, 'e', ARGV[5])
+local version = redis.call('XLEN', KEYS[4]) + 1
+redis.call('XADD', KEYS[4], version .. '-' .. ms, 'e', ARGV[5])
 redis.call('XADD', KEYS[2], '*', ARGV[1], version .. '/1')
 return {version}
 """,
     "XREVRANGE COUNT 1": """
 local time = redis.call('TIME')
 local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
 local version = last and tonumber(string.match(last[1], '^%d+')) + 1 or 1
-redis.call('XADD', KEYS[3], version .. '-' .. ms, 'e', ARGV[5])
+redis.call('XADD', KEYS[4], version .. '-' .. ms, 'e', ARGV[5])
 redis.call('XADD', KEYS[2], '*', ARGV[1], version .. '/1')
 return {version}
 """,
@@ -69,8 +69,8 @@ async def measure(client: Redis, text: str, prefix: str, sessions: int) -> float
     pipeline = client.pipeline(transaction=False)
     for number in range(CALLS):
         session = f"{prefix}-{number % sessions}"
-        keys = (f"{prefix}-heads", f"{prefix}-feed", f"{prefix}-log-{session}")
-        pipeline.execute_command("EVALSHA", sha, 3, *keys, session, "any", "", 1, ENTRY)
+        keys = (f"{prefix}-heads", f"{prefix}-feed", f"{prefix}-tombstones", f"{prefix}-log-{session}")
+        pipeline.execute_command("EVALSHA", sha, len(keys), *keys, session, "any", "", 1, ENTRY)
     await pipeline.execute()
     stats = await client.info("commandstats")
     return float(stats["cmdstat_evalsha"]["usec_per_call"])
