@@ -12,7 +12,8 @@ ContextEngineError
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
 ├── StoreRefused                 the server answered with an error; nothing was written
-│   └── NotPermitted             its user may not do that
+│   ├── NotPermitted             its user may not do that
+│   └── OutOfMemory              it has no memory left; reads go on
 ├── ServerUnfit                  the server's version or settings would lose events
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
@@ -153,6 +154,10 @@ class StoreRefused(ContextEngineError):
 
 class NotPermitted(StoreRefused):
     """The server's access rules do not allow this to the user as whom the store connects. Nothing was written."""
+
+
+class OutOfMemory(StoreRefused):
+    """The server has no memory left for what it was to write. Nothing was written; what is there can be read."""
 
 
 class ServerUnfit(ContextEngineError):

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, SessionForgotten
+from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, OutOfMemory, SessionForgotten
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
@@ -78,7 +78,7 @@ class Projector:
             await pinned.park(failure.session_id, failure.version, str(failure), failure)
 
     async def project_if_permitted(self, session_ids: Iterable[str]) -> None:
-        """Do as `project_or_park`, unless the server lets this user write no views: the workers' users may."""
+        """Do as `project_or_park`, unless the server lets this user write no views, or has no memory for them."""
         if not self._permitted:
             return
         try:
@@ -86,6 +86,8 @@ class Projector:
         except NotPermitted as refused:
             self._permitted = False
             log.debug("Views are read, and not written.", action="views_read_only", reason=str(refused))
+        except OutOfMemory as refused:
+            log.debug("The views wait for memory.", action="views_out_of_memory", reason=str(refused))
 
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""

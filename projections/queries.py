@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, SessionForgotten, shown
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, OutOfMemory, SessionForgotten, shown
 from eventstore.events import RecordedEvent
 from eventstore.store import EventStore
 from projections import behind
@@ -169,10 +169,10 @@ class Queries:
                 return answer
 
     async def _lacking(self, views: ViewStore) -> list[str]:
-        """Return the sessions whose newest events may be in no list: none, unless this user may not see to that."""
+        """Return the sessions whose newest events may be in no list: none, unless that cannot be seen to now."""
         try:
             await Following(self._store, views).catch_up()
-        except NotPermitted:
+        except (NotPermitted, OutOfMemory):
             changed = await behind.changed_since(self._store, views.group)
             return sorted(set(changed) - await views.parked_among(changed))
         return []

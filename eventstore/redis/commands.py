@@ -16,11 +16,12 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterDownError,
     NoPermissionError,
+    OutOfMemoryError,
     ResponseError,
     TryAgainError,
 )
 
-from eventstore.errors import ContextEngineError, NotPermitted, StoreRefused, StoreUnavailable
+from eventstore.errors import ContextEngineError, NotPermitted, OutOfMemory, StoreRefused, StoreUnavailable
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
@@ -81,6 +82,7 @@ def unserved(error: Exception) -> Unserved:
 
 _DENIED_IN_A_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 """How servers begin to say that a script's caller lacks a permission."""
+_OUT_OF_MEMORY_IN_A_SCRIPT = "OOM command not allowed"
 
 
 def refusal(error: Exception) -> StoreRefused:
@@ -88,6 +90,8 @@ def refusal(error: Exception) -> StoreRefused:
     refused = StoreRefused(f"Redis refused: {error}. Nothing was written.")
     if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_A_SCRIPT):
         refused = NotPermitted(f"{refused} scripts/acl.py prints the permissions that each role needs.")
+    elif isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY_IN_A_SCRIPT in str(error):
+        refused = OutOfMemory(f"{refused} The server needs more memory: see its maxmemory.")
     refused.__cause__ = error
     return refused
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import CorruptLog
+from eventstore.errors import CorruptLog, OutOfMemory
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.pending import recorded
@@ -55,15 +55,24 @@ class RedisViews(Generations):
         names = await self.names()
         view, log = self._view_and_log(names, session_key)
         history, compaction = (self._keys.of_session(what, session_key) for what in (names.history, names.compaction))
+        first = 0 if last is None else -last
         # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
         commands: list[Command] = [
             ("MULTI",),
             ("EVALSHA", READ.sha, 3, view, log, compaction, TAIL, "GET"),
-            ("LRANGE", history, 0 if last is None else -last, -1),
+            ("LRANGE", history, first, -1),
             ("EXEC",),
         ]
-
-        reply, messages = checked((await self._links.together(view, commands, READ))[-1])
+        try:
+            reply, messages = checked((await self._links.together(view, commands, READ))[-1])
+        except OutOfMemory:  # a server without memory takes no transactions, and runs scripts that write nothing
+            calls: list[Call] = [
+                ([view, log, compaction], [TAIL, "GET"]),
+                ([view, log, history], [1, "LRANGE", first, -1]),
+            ]
+            reply, (version, *_, messages) = await self._links.evaluate_many(READ, calls)
+            if version != reply[0]:
+                return await self.read_history(session_id, last)
         compacted = None if reply[3] is None else _compaction(reply[3])
         return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(messages)), compacted))
 

@@ -12,9 +12,13 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 from redis.asyncio import Redis
+from support.crowd import Crowd
+from support.findings import record
+from support.judgement import Judgement
 from support.ledger import Ledger
 from support.projected import check_views, projected
 from support.proxy import Proxy
+from support.rounds import rounds
 from support.servers import Server, binaries
 from support.waiting import until
 
@@ -25,7 +29,7 @@ from eventstore import (
     ContextSet,
     EventStore,
     MessageAdded,
-    StoreRefused,
+    OutOfMemory,
     StoreUnavailable,
     open_store,
 )
@@ -44,9 +48,15 @@ ABOUT = 2 * SHORT + 2.0
 
 
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest, directory: Path) -> Iterator[Server]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of server in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(kind: str, directory: Path) -> Iterator[Server]:
     """A server of each kind in turn, which has every event on disk before it answers."""
-    with Server(SERVERS[request.param], directory, appendfsync="always") as server:
+    with Server(SERVERS[kind], directory, appendfsync="always") as server:
         yield server
 
 
@@ -63,55 +73,45 @@ def said(text: str) -> MessageAdded:
 
 
 class TestAwayWhileAppending:
-    @pytest.mark.parametrize(
-        ("goes", "comes"), [(Server.kill, Server.start), (Server.freeze, Server.thaw)], ids=["killed", "frozen"]
-    )
+    @pytest.mark.parametrize("appendfsync", ["always", "everysec"])
     @pytest.mark.guarantee("L1", "L2", "L3", "L6", "L8")
-    async def test_what_was_acknowledged_is_there_once_and_in_order(
-        self, server: Server, goes: Callable[[Server], None], comes: Callable[[Server], None]
-    ) -> None:
-        """32 writers ride over three outages of the server; the log holds what they were told, and nothing else."""
+    async def test_killed(self, kind: str, directory: Path, appendfsync: str) -> None:
+        """32 writers ride over every kill -9; the log holds what they were told, and nothing else."""
+        with Server(SERVERS[kind], directory, appendfsync=appendfsync) as server:
+            times = rounds(20)
+            judgement = await self.outages(server, times, Server.kill, Server.start)
+        record(f"the server is killed, appendfsync {appendfsync}", server=kind, rounds=times, **judgement.figures)
+
+    @pytest.mark.guarantee("L1", "L2", "L3", "L8")
+    async def test_frozen(self, kind: str, server: Server) -> None:
+        """32 writers ride over outages of a server that hangs; the log holds what they were told, and nothing else."""
+        times = rounds(20)
+        judgement = await self.outages(server, times, Server.freeze, Server.thaw)
+        record("the server hangs, and goes on", server=kind, rounds=times, **judgement.figures)
+
+    @staticmethod
+    async def outages(
+        server: Server, times: int, goes: Callable[[Server], None], comes: Callable[[Server], None]
+    ) -> Judgement:
+        """Let the server go away and come back under writers, some of whom are impatient, and judge its log."""
         ledger = Ledger()
         chance = random.Random(3)
-        finished = asyncio.Event()
-
-        async def write(store: EventStore, number: int) -> None:
-            writer, version = f"writer-{number}", 0
-            while not finished.is_set():
-                await ledger.append(store, writer, "common", chance.randint(1, 3))
-                appended = await ledger.append(store, writer, writer, chance.randint(1, 3), version)
-                version = appended.version if appended else await self.version(store, writer)
-
-        writers = {f"writer-{number}" for number in range(WRITERS)}
         async with (
             open_store(server.url, timeout=20) as one,
             open_store(server.url, timeout=20) as two,
             open_store(server.url, timeout=20) as three,
             open_store(server.url, timeout=0.2) as impatient,
         ):
-            stores = [one, two, three, impatient]
-            with anyio.fail_after(60):
-                async with asyncio.TaskGroup() as tasks:
-                    for number in range(WRITERS):
-                        tasks.create_task(write(stores[number % 4], number))
-                    for _ in range(3):
-                        await ledger.acknowledges(chance.randint(300, 900))
+            with anyio.fail_after(30 + 10 * times):
+                async with Crowd(ledger, [one, two, three, impatient], writers=WRITERS) as crowd:
+                    for _ in range(times):
+                        await ledger.acknowledges(chance.randint(200, 600))
                         await asyncio.to_thread(goes, server)
                         await ledger.fails(WRITERS // 4)
                         await asyncio.to_thread(comes, server)
-                        await ledger.acknowledges_each(writers)
-                    finished.set()
-        async with open_store(server.url) as store:
-            await ledger.check(store)
-
-    @staticmethod
-    async def version(store: EventStore, session_id: str) -> int:
-        """Return a session's version as soon as the server is back."""
-        while True:
-            try:
-                return await store.version(session_id)
-            except StoreUnavailable:
-                continue
+                        await crowd.each_is_heard()
+            await ledger.ask()
+            return await ledger.check(one)
 
     @pytest.mark.guarantee("L8")
     async def test_an_unknown_outcome_can_be_looked_up(self, one_server: Server, directory: Path) -> None:
@@ -219,26 +219,17 @@ def client_of(server: Server) -> Redis:
 
 
 class TestScriptsForgotten:
+    @pytest.mark.parametrize("restarts", [False, True], ids=["flushed", "flushed and restarted"])
     @pytest.mark.guarantee("L1", "V1")
-    async def test_nothing_is_lost_or_refused(self, server: Server) -> None:
-        """SCRIPT FLUSH, again and again between appends, commits and reads, is noticed by nobody."""
+    async def test_nothing_is_lost_or_refused(self, kind: str, server: Server, restarts: bool) -> None:
+        """SCRIPT FLUSH, and a restart, again and again between appends, commits and reads, is noticed by nobody."""
         ledger = Ledger()
-        flushes = 60
-
-        async with open_store(server.url) as store, Redis.from_url(server.url) as raw:
+        times = rounds(20) if restarts else 10 * rounds(6)
+        async with open_store(server.url, timeout=20) as store, Redis.from_url(server.url) as raw:
             views = open_views(store)
             projector = Projector(store, views)
             queries = Queries(store, views, projector)
             finished = asyncio.Event()
-
-            async def write(number: int) -> None:
-                writer, version = f"writer-{number}", 0
-                while not finished.is_set():
-                    await ledger.append(store, writer, "common")
-                    appended = await ledger.append(store, writer, writer, 2, version)
-                    assert appended is not None
-                    version = appended.version
-
             readers = ("writer-0", "writer-1")
             reads: Counter[str] = Counter()
 
@@ -258,22 +249,27 @@ class TestScriptsForgotten:
                 goals = {session_id: reads[session_id] + times for session_id in readers}
                 await until(lambda: all(reads[session_id] >= goal for session_id, goal in goals.items()))
 
-            with anyio.fail_after(60):
-                async with asyncio.TaskGroup() as tasks:
-                    for number in range(8):
-                        tasks.create_task(write(number))
+            with anyio.fail_after(60 + 2 * times):
+                async with asyncio.TaskGroup() as tasks, Crowd(ledger, [store], writers=8) as crowd:
                     for session_id in readers:
                         tasks.create_task(read(session_id))
-                    for _ in range(flushes):
+                    for _ in range(times):
                         await raw.script_flush()
+                        if restarts:
+                            await asyncio.to_thread(server.stop)
+                            await asyncio.to_thread(server.start)
                         await ledger.append(store, "pacer", "paces")
+                        await crowd.each_is_heard()
                         await everybody_reads(2)
                     finished.set()
-            assert ledger.failures == 0
-            assert await store.version("paces") == flushes
-            await projector.project(["common", "paces", *(f"writer-{number}" for number in range(8))])
+            assert not ledger.unknown
+            assert {refused.session_id for refused in ledger.refused} <= {"raced"}
+            assert await store.version("paces") == times
+            await projector.project(["common", "paces", "raced", *crowd.names])
             await check_views(store)
-            await ledger.check(store)
+            judgement = await ledger.check(store)
+        what = "SCRIPT FLUSH and a restart while appending" if restarts else "SCRIPT FLUSH while appending"
+        record(what, server=kind, rounds=times, **judgement.figures)
 
     async def test_a_server_that_forgets_before_every_write(self, one_server: Server) -> None:
         """A server that has forgotten its scripts whenever something reaches it still serves everything."""
@@ -326,30 +322,46 @@ class TestScriptsForgotten:
 
 
 class TestOutOfMemory:
-    async def test_what_is_refused_is_not_there(self, server: Server) -> None:
-        """While the server has no memory left, appends are refused and write nothing; then they go on."""
+    @pytest.mark.guarantee("L2", "L8", "S11")
+    async def test_what_is_refused_is_not_there(self, kind: str, server: Server) -> None:
+        """While the server has no memory left, appends are refused and write nothing, and whatever is read is right."""
         ledger = Ledger()
+        times = rounds(20)
         async with open_store(server.url) as store, Redis.from_url(server.url) as raw:
+            queries = Queries(store, views := open_views(store), Projector(store, views))
 
             async def write(writer: str) -> None:
                 for _ in range(40):
-                    try:
-                        await ledger.append(store, writer, "common", 50)
-                        await ledger.append(store, writer, writer, 20)
-                    except StoreRefused as refused:
-                        assert "'maxmemory'" in str(refused)  # noqa: PT017 - some are refused, some are not
+                    for session_id, count in (("common", 50), (writer, 20)):
+                        try:
+                            await ledger.append(store, writer, session_id, count)
+                        except OutOfMemory as refused:
+                            assert "'maxmemory'" in str(refused)  # noqa: PT017 - some are refused, some are not
 
-            writers = [f"writer-{number}" for number in range(8)]
-            for room in (200_000, 400_000):
+            async def everybody_writes(number: int) -> None:
+                await asyncio.gather(*(write(f"writer-{number}-{writer}") for writer in range(8)))
+
+            await ledger.append(store, "writer", "common")
+            for number in range(times):
+                before = len(ledger.refused)
                 used = (await raw.info("memory"))["used_memory"]
-                await raw.config_set("maxmemory", used + room)
-                await asyncio.gather(*map(write, writers))
-            assert len(ledger.refused) > 100
+                await raw.config_set("maxmemory", used + 100_000 * (number + 1))
+                await everybody_writes(number)
+                assert len(ledger.refused) > before
+                assert len(await queries.history("common")) == await store.version("common")
+                everything = [pointer async for pointer in store.heads()]
+                assert (await queries.totals()).events == sum(pointer.version for pointer in everything)
+                assert {at.session_id: at.version for at in (await queries.sessions()).sessions} == {
+                    pointer.session_id: pointer.version for pointer in everything
+                }
+                await raw.config_set("maxmemory", 0)
             refused = len(ledger.refused)
-            await raw.config_set("maxmemory", 0)
-            await asyncio.gather(*map(write, writers))
+            await everybody_writes(times)
             assert len(ledger.refused) == refused
-            await ledger.check(store)
+            judgement = await ledger.check(store)
+            assert (await queries.totals()).events == judgement.found
+            await check_views(store)
+        record("out of memory under noeviction", server=kind, rounds=times, refused=refused, **judgement.figures)
 
 
 class TestGoneForGood:

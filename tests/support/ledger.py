@@ -1,10 +1,12 @@
-"""A ledger of what writers were told about their appends, to be held against the log."""
+"""A ledger of what writers were told about their appends, and what the log says to that."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from typing import NamedTuple
 
 from eventstore import (
@@ -19,13 +21,15 @@ from eventstore import (
     WrongExpectedVersion,
 )
 from eventstore.store import ExpectedVersion
+from support.judgement import NOWHERE, Entry, Judgement, Told, judged
 
 
 class Unknown(NamedTuple):
-    """An append of which nobody knows whether it happened."""
+    """An append of which its writer was told that nobody knows, and the store that may be asked about it."""
 
     session_id: str
     event_ids: list[str]
+    store: EventStore
 
 
 class Refused(NamedTuple):
@@ -36,11 +40,15 @@ class Refused(NamedTuple):
 
 
 class Ledger:
-    """What every writer was told, and the judgement whether it was true."""
+    """What every writer was told, to be held against the log."""
 
     def __init__(self) -> None:
         self.acknowledged: list[Appended] = []
+        self.acknowledged_at: list[float] = []
+        """When, by the clock of this process."""
         self.unknown: list[Unknown] = []
+        self.answers: list[int] = []
+        """The versions that `ask` was told for the first of what was unknown; `NOWHERE` for what is not there."""
         self.refused: list[Refused] = []
         self.acknowledged_of: Counter[str] = Counter()
         self._changed = asyncio.Event()
@@ -62,7 +70,7 @@ class Ledger:
                 session_id, [MessageAdded("user", text) for text in texts], expected_version=expected
             )
         except AppendOutcomeUnknown as error:
-            self.unknown.append(Unknown(error.session_id, error.event_ids))
+            self.unknown.append(Unknown(error.session_id, error.event_ids, store))
         except StoreUnavailable:
             self.refused.append(Refused(session_id, texts))
         except (WrongExpectedVersion, StoreRefused):
@@ -70,6 +78,7 @@ class Ledger:
             raise
         else:
             self.acknowledged.append(appended)
+            self.acknowledged_at.append(time.monotonic())
             self.acknowledged_of[writer] += 1
             return appended
         finally:
@@ -102,45 +111,36 @@ class Ledger:
         """How many appends were not acknowledged."""
         return len(self.unknown) + len(self.refused)
 
-    async def check(self, store: EventStore) -> None:
-        """Hold the whole ledger against the log.
+    async def ask(self) -> None:
+        """Ask the stores about every append whose outcome they did not know; `judge` holds them to what they say."""
+        for unknown in self.unknown[len(self.answers) :]:
+            appended = await unknown.store.outcome(unknown.session_id, unknown.event_ids)
+            self.answers.append(appended.version if appended else NOWHERE)
 
-        Every version from 1 on is there once, and so is every event. What was acknowledged stands where it was said to
-        stand. What was refused is not there; what is unknown is there wholly or not at all; and nothing else is there.
-        Each writer's messages stand in the order in which it wrote them.
-        """
-        logs: dict[str, list[RecordedEvent]] = {}
-        async for event in store.read_all():
-            logs.setdefault(event.session_id, []).append(event)
-        accounted: Counter[str] = Counter()
-        for session_id, log in logs.items():
-            assert [event.version for event in log] == list(range(1, len(log) + 1)), session_id
-            assert await store.version(session_id) == len(log)
-            _check_order(log)
-        for appended in self.acknowledged:
-            log = logs[appended.session_id]
-            first = appended.version - len(appended.event_ids)
-            found = [event.event_id for event in log[first : appended.version]]
-            assert found == appended.event_ids, f"not at the version that was acknowledged: {appended}"
-            accounted.update(found)
-        for session_id, event_ids in self.unknown:
-            found = [event.event_id for event in logs.get(session_id, ()) if event.event_id in event_ids]
-            assert found in ([], event_ids), f"stored in part, or doubled: {event_ids}"
-            accounted.update(found)
-        assert max(accounted.values(), default=1) == 1
-        there = Counter(event.event_id for log in logs.values() for event in log)
-        assert there == accounted, "the log holds what nobody was told of"
-        for session_id, texts in self.refused:
-            assert not set(texts) & set(_texts(logs.get(session_id, []))), f"was refused, and is there: {texts}"
+    async def judge(self, store: EventStore) -> Judgement:
+        """Hold the whole ledger against the log."""
+        log = [
+            Entry(event.session_id, event.version, event.recorded_ms, event.event_id, _text(event))
+            async for event in store.read_all()
+        ]
+        return judged(
+            log,
+            {pointer.session_id: pointer.version async for pointer in store.heads()},
+            [Told(each.session_id, each.event_ids, each.version) for each in self.acknowledged],
+            [
+                Told(each.session_id, each.event_ids, version)
+                for each, version in zip_longest(self.unknown, self.answers)
+            ],
+            [text for each in self.refused for text in each.texts],
+        )
+
+    async def check(self, store: EventStore) -> Judgement:
+        """Hold the whole ledger against the log, and find no fault."""
+        judgement = await self.judge(store)
+        assert not judgement.faults, judgement.faults[:5]
+        return judgement
 
 
-def _check_order(log: list[RecordedEvent]) -> None:
-    last: dict[str, int] = {}
-    for text in _texts(log):
-        writer, _, number = text.rpartition(" ")
-        assert int(number) > last.get(writer, -1), f"{writer}'s message {number} came late, or twice"
-        last[writer] = int(number)
-
-
-def _texts(log: list[RecordedEvent]) -> list[str]:
-    return [event.data.content for event in log if isinstance(event.data, MessageAdded)]
+def _text(event: RecordedEvent) -> str:
+    assert isinstance(event.data, MessageAdded), f"The ledger appends messages, and this is none: {event}"
+    return str(event.data.content)

@@ -74,7 +74,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it has loaded its data."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = self._launched()
         deadline = time.monotonic() + STARTS_WITHIN
         while self._ask() != b"+PONG\r\n":
             assert self._process.poll() is None, "the server did not start"
@@ -102,6 +102,9 @@ class Server:
             self._process.terminate()
             self.thaw()
             self._process.wait()
+
+    def _launched(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _ask(self) -> bytes:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
