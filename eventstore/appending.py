@@ -45,7 +45,7 @@ def encode_append(
         InvalidInput: An argument cannot be accepted; the subclass says which.
     """
     session_key = check_session_id(session_id)
-    if not isinstance(expected, Expected):
+    if type(expected) is not Expected:
         check_number("expected_version", expected)
     if meta is not None and not isinstance(meta, Mapping):
         raise InvalidInput(f"meta must be a dict of JSON values, not {type(meta).__name__}.")
@@ -55,11 +55,13 @@ def encode_append(
         raise InvalidInput(f"events must be an event or a sequence of events, not {type(events).__name__}.")
     if not 1 <= len(events) <= MAX_EVENTS_PER_APPEND:
         raise InvalidInput(f"An append takes 1 to {MAX_EVENTS_PER_APPEND} events, not {len(events)}.")
-    event_ids = [new_event_id() for _ in events]
-    entries = [
-        encode(event_id, event, meta, max_event_bytes) for event_id, event in zip(event_ids, events, strict=True)
-    ]
-    size = sum(map(len, entries))
+    event_ids, entries, size = [], [], 0
+    for event in events:
+        event_id = new_event_id()
+        entry = encode(event_id, event, meta, max_event_bytes)
+        event_ids.append(event_id)
+        entries.append(entry)
+        size += len(entry)
     if size > MAX_APPEND_BYTES:
         raise EventTooLarge(f"An append of {size:,} bytes is over the limit of {MAX_APPEND_BYTES:,}: divide it.")
     return EncodedAppend(session_id, session_key, expected, event_ids, entries, size)

@@ -1,7 +1,9 @@
 """Grouped commits: appends that are in flight at the same time leave together.
 
-All appends of one turn of the event loop go out in one write to each node, with one script call for each partition
-they touch. Nobody waits for company: an append that is alone leaves alone in the same turn.
+Appends of one turn of the event loop go out in one write to each node, with one script call for each partition they
+touch. Nobody waits for company: an append that is alone leaves alone in the same turn. And of a crowd, one half leaves
+before the turn is over: so the server works on it while the client encodes the other half, instead of each waiting for
+the other.
 
 If the connection breaks, an append that may have reached the server is sent again with a mark, and the script looks for
 its event ids before it writes. The first try pays nothing for that.
@@ -19,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventstore.appending import EncodedAppend
 from eventstore.redis.batches import NOT_EXECUTED, Batch
@@ -35,15 +37,25 @@ APPEND = Script.load("eventstore.redis", "append.lua")
 MAX_APPENDS_PER_CALL = 128
 MAX_BYTES_PER_CALL = 1024 * 1024
 MAX_KNOWN_VERSIONS = 10_000
+LEAST_PER_FLUSH = 16
+"""With fewer appends than this the end of the loop's turn is waited for."""
 
 _EXPECTED = {Expected.ANY: "any", Expected.NO_STREAM: "none", Expected.EXISTS: "some"}
 
 
-class _Group(NamedTuple):
+class _Group:
     """The appends of one script call: all of one partition."""
 
-    partition: int
-    members: list[Pending]
+    __slots__ = ("members", "partition", "size")
+
+    def __init__(self, partition: int, members: list[Pending]) -> None:
+        self.partition = partition
+        self.members = members
+        self.size = 0  # bytes of the events
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes more may go with it."""
+        return len(self.members) < MAX_APPENDS_PER_CALL and self.size + size <= MAX_BYTES_PER_CALL
 
 
 class Appender:
@@ -55,26 +67,45 @@ class Appender:
         self._keys = keys
         self._loop = asyncio.get_running_loop()
         self._pending: list[Pending] = []
+        self._enough = LEAST_PER_FLUSH
+        self._flushes = False
         self._known: dict[bytes, int] = {}
         self._known_in = links.epoch
         self._room = Room(MOST_ON_THE_WAY)
         self._resending: set[asyncio.Task[None]] = set()
 
+    def submit_now(self, append: EncodedAppend) -> asyncio.Future[Appended] | None:
+        """Send an append at the end of this turn of the loop; return what it becomes, or None if there is no room."""
+        taken = append.size + PER_APPEND
+        return self._add(append, taken) if self._room.take_now(taken) else None
+
     async def submit(self, append: EncodedAppend) -> asyncio.Future[Appended]:
-        """Send an append at the end of this turn of the loop, once there is room on the way; return what it becomes."""
+        """Do as `submit_now`, once there is room on the way."""
         taken = append.size + PER_APPEND
         await self._room.take(taken)
+        return self._add(append, taken)
+
+    def _add(self, append: EncodedAppend, taken: int) -> asyncio.Future[Appended]:
         future: asyncio.Future[Appended] = self._loop.create_future()
-        if not self._pending:
-            self._loop.call_soon(self._flush)
         self._pending.append(Pending(append, future, self._room, taken))
+        if len(self._pending) >= self._enough:
+            self._flush()
+        elif not self._flushes:
+            self._flushes = True
+            self._loop.call_soon(self._end_of_turn)
         return future
 
+    def _end_of_turn(self) -> None:
+        self._flushes = False
+        self._flush()
+
     def _flush(self) -> None:
+        """Send what has come together."""
         epoch = self._forget_old_epochs()
         all_pending, self._pending = self._pending, []
+        self._enough = max(LEAST_PER_FLUSH, self._room.taken // 2)
         by_link: dict[Link, list[_Group]] = {}
-        for group in self._grouped(_still_awaited(all_pending)):
+        for group in self._grouped(all_pending):
             by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
         for link, groups in by_link.items():
             link.send([self._command(group) for group in groups], partial(self._settle_first, groups, epoch))
@@ -91,25 +122,28 @@ class Appender:
     def _grouped(self, all_pending: list[Pending]) -> list[_Group]:
         """Divide appends by partition, and those of one partition into script calls of bounded size."""
         groups: list[_Group] = []
-        open_groups: dict[int, tuple[list[Pending], int]] = {}
+        open_groups: dict[int, _Group] = {}
+        known, known_in = self._known, self._known_in
         for pending in all_pending:
-            partition = self._keys.partition(pending.append.session_key)
-            size = pending.append.size
-            members, filled = open_groups.get(partition, ([], 0))
-            if not members or len(members) >= MAX_APPENDS_PER_CALL or filled + size > MAX_BYTES_PER_CALL:
-                members, filled = [], 0
-                groups.append(_Group(partition, members))
-            members.append(pending)
-            open_groups[partition] = (members, filled + size)
-            pending.at_least, pending.epoch = self._known.get(pending.append.session_key, 0), self._known_in
+            if not pending.awaited():
+                continue
+            append = pending.append
+            partition = self._keys.partition(append.session_key)
+            group = open_groups.get(partition)
+            if group is None or not group.takes(append.size):
+                group = open_groups[partition] = _Group(partition, [])
+                groups.append(group)
+            group.members.append(pending)
+            group.size += append.size
+            pending.at_least, pending.epoch = known.get(append.session_key, 0), known_in
         return groups
 
     def _command(self, group: _Group) -> Command:
         """Return the call of the script for a group."""
-        partition, members = group
+        partition = group.partition
         keys = [self._keys.heads(partition), self._keys.feed(partition), self._keys.tombstones(partition)]
         arguments: list[Any] = []
-        for pending in members:
+        for pending in group.members:
             append = pending.append
             keys.append(self._keys.log(partition, append.session_key))
             expected = append.expected
@@ -187,7 +221,7 @@ class Appender:
 
 
 def _each(groups: list[_Group]) -> Iterator[Pending]:
-    return (pending for _, members in groups for pending in members)
+    return (pending for group in groups for pending in group.members)
 
 
 def _note(groups: list[_Group], unserved: Unserved | None) -> None:
@@ -198,12 +232,5 @@ def _note(groups: list[_Group], unserved: Unserved | None) -> None:
 
 def _awaited(groups: list[_Group]) -> list[_Group]:
     """Leave out the appends that nobody awaits any more."""
-    left = [_Group(partition, _still_awaited(members)) for partition, members in groups]
+    left = [_Group(group.partition, [each for each in group.members if each.awaited()]) for group in groups]
     return [group for group in left if group.members]
-
-
-def _still_awaited(all_pending: list[Pending]) -> list[Pending]:
-    for pending in all_pending:
-        if pending.future.done():
-            pending.over()
-    return [pending for pending in all_pending if not pending.future.done()]

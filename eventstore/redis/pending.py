@@ -49,10 +49,18 @@ class Pending:
         self.resend_after = max(known, expected if isinstance(expected, int) else 0)
         self.sent = True
 
+    def awaited(self) -> bool:
+        """Return whether anybody still waits for it; if not, it is over."""
+        if self.future.done():
+            self.over()
+            return False
+        return True
+
     def over(self) -> None:
         """Give back the room: it is not on its way any more."""
-        self._room.give_back(self._taken)
-        self._taken = 0
+        if self._taken:
+            self._room.give_back(self._taken)
+            self._taken = 0
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
@@ -68,25 +76,25 @@ class Pending:
     def settle(self, result: Any) -> int:
         """Give the caller the script's result. Return the session's version, 0 if it is not known."""
         self.over()
-        if isinstance(result, list):
-            kind = result[0]
-            if kind == b"already":
-                result = result[1]
-            elif not self.future.done():
-                self.future.set_exception(self._failure(kind, result))
-        if not isinstance(result, int):
-            return 0
-        if not self.future.done():
+        waits = not self.future.done()
+        if type(result) is not int:
+            if result[0] != b"already":
+                if waits:
+                    self.future.set_exception(self._failure(result))
+                return 0
+            result = result[1]
+        if waits:
             self.future.set_result(Appended(self.append.session_id, result, self.append.event_ids))
-        return result
+        version: int = result
+        return version
 
-    def _failure(self, kind: bytes, result: list[Any]) -> ContextEngineError:
+    def _failure(self, result: list[Any]) -> ContextEngineError:
         append = self.append
-        if kind == b"conflict":
+        if result[0] == b"conflict":
             events = [recorded(append.session_id, found) for found in result[2]]
             expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
             return WrongExpectedVersion(append.session_id, expected, result[1], events)
-        if kind == b"forgotten":
+        if result[0] == b"forgotten":
             return SessionForgotten(append.session_id)
         return refusal(RuntimeError(result[1].decode(errors="replace")))
 

@@ -16,8 +16,18 @@ class Room:
 
     def __init__(self, most: int) -> None:
         """Begin empty."""
+        self.taken = 0
+        """How many have taken room and not given it back."""
         self._left = most
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take_now(self, size: int) -> bool:
+        """Take room if there is some and nobody waits for it; return whether there was."""
+        if self._waiting or self._left <= 0:
+            return False
+        self.taken += 1
+        self._left -= size
+        return True
 
     async def take(self, size: int) -> None:
         """Wait until there is room, and take some: perhaps more than is left, for else nothing large would ever go."""
@@ -29,13 +39,16 @@ class Room:
             except asyncio.CancelledError:
                 self._let_in()  # if it was this one's turn already, it is the next one's now
                 raise
+        self.taken += 1
         self._left -= size
         self._let_in()
 
     def give_back(self, size: int) -> None:
         """Let the next one in."""
+        self.taken -= 1
         self._left += size
-        self._let_in()
+        if self._waiting:
+            self._let_in()
 
     def _let_in(self) -> None:
         """Tell the first who waits that there is room, if there is; it tells the next."""

@@ -106,7 +106,8 @@ class RedisStore:
         """Append events to a session, all or none. See `EventStore.append`."""
         self._check_open()
         append = encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
-        return await (await self._appenders.here().submit(append))
+        appender = self._appenders.here()
+        return await (appender.submit_now(append) or await appender.submit(append))
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
