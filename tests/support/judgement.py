@@ -49,6 +49,7 @@ class Judgement(msgspec.Struct):
         untold: Events that are there although nobody was told so, or although somebody was told that they are not.
         unknown: Appends whose outcome their writers were not told.
         unknown_there: How many of these are there.
+        missing: The ids of the events that were acknowledged and are lost.
         faults: Each fault in words.
     """
 
@@ -61,13 +62,13 @@ class Judgement(msgspec.Struct):
     untold: int = 0
     unknown: int = 0
     unknown_there: int = 0
+    missing: set[str] = set()
     faults: list[str] = []
 
     @property
     def figures(self) -> dict[str, int]:
         """What is published."""
-        figures: dict[str, int] = msgspec.structs.asdict(self)
-        return {name: figure for name, figure in figures.items() if name != "faults"}
+        return {name: figure for name, figure in msgspec.structs.asdict(self).items() if isinstance(figure, int)}
 
     def blame(self, kind: str, *faults: str) -> None:
         """Count faults of a kind."""
@@ -91,9 +92,7 @@ def judged(
         unknown: Those that raised `AppendOutcomeUnknown`, with what `outcome` said of them since.
         refused: The texts of those of which it was said that nothing was written.
     """
-    judgement = Judgement(
-        acknowledged=sum(len(told.event_ids) for told in acknowledged), unknown=len(unknown), faults=[]
-    )
+    judgement = Judgement(acknowledged=sum(len(told.event_ids) for told in acknowledged), unknown=len(unknown))
     sessions: dict[str, list[Entry]] = {session_id: [] for session_id in heads}
     for entry in log:
         sessions.setdefault(entry.session_id, []).append(entry)
@@ -107,7 +106,9 @@ def judged(
     for told in acknowledged:
         there = _there(judgement, told, places)
         judgement.found += len(there)
-        judgement.blame("lost", *(f"{event_id} of {told}" for event_id in told.event_ids if event_id not in there))
+        missing = set(told.event_ids).difference(there)
+        judgement.missing |= missing
+        judgement.blame("lost", *(f"{event_id} of {told}" for event_id in missing))
     for told in unknown:
         there = _there(judgement, told, places)
         judgement.unknown_there += bool(there)

@@ -37,6 +37,8 @@ class MainsServer(Server):
     def __init__(self, binary: str, directory: Path, **settings: str) -> None:
         super().__init__(binary, directory, **settings)
         self._directory = directory
+        self.syncs = 0
+        """How often it has synced a file."""
         self._synced: dict[int, int] = {}
         self._noting: threading.Thread | None = None
 
@@ -100,5 +102,6 @@ class MainsServer(Server):
             found = os.fstat(file)  # what is written from here on may miss this sync
             os.fdatasync(file)
             self._synced[found.st_ino] = found.st_size
+            self.syncs += 1
         finally:
             os.close(file)

@@ -63,6 +63,11 @@ class Server:
         self.stop()
 
     @property
+    def log(self) -> Path:
+        """The file to which it appends what it is told."""
+        return max(self.path.parent.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
