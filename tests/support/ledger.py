@@ -114,8 +114,16 @@ class Ledger:
     async def ask(self) -> None:
         """Ask the stores about every append whose outcome they did not know; `judge` holds them to what they say."""
         for unknown in self.unknown[len(self.answers) :]:
-            appended = await unknown.store.outcome(unknown.session_id, unknown.event_ids)
-            self.answers.append(appended.version if appended else NOWHERE)
+            self.answers.append(await self._answer(unknown))
+
+    async def _answer(self, unknown: Unknown) -> int:
+        """Ask until the server is back."""
+        while True:
+            try:
+                appended = await unknown.store.outcome(unknown.session_id, unknown.event_ids)
+            except StoreUnavailable:
+                continue
+            return appended.version if appended else NOWHERE
 
     async def judge(self, store: EventStore) -> Judgement:
         """Hold the whole ledger against the log."""
