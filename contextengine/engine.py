@@ -15,6 +15,7 @@ from contextengine.forks import Forks
 from contextengine.metrics import Metrics
 from contextengine.monitoring import Monitoring
 from contextengine.runtime import Runtime
+from eventstore.archive.places import Archive, open_archive
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.errors import InvalidInput
 from eventstore.opening import DEFAULT_TIMEOUT
@@ -46,6 +47,9 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
         workers: Whether views are kept up to date inside this process. Set False where ``python -m workers`` runs.
         timeout: Seconds for which a call waits for the server, reconnecting included.
         max_event_bytes: The largest message or value, encoded, that is accepted.
+        archive: Where the logs of archived sessions lie: ``file:///directory``, or an
+            `eventstore.archive.places.Archive`; by default what ``CONTEXTENGINE_ARCHIVE`` names. They are read as if
+            they had never left Redis; without it they raise `SessionArchived`.
         compression_config: When histories are compacted, and how. By default they are not, unless somebody asks.
         llm_client: What writes summaries: something with ``generate_text`` (and ``get_embeddings``, if you like), or an
             async function from a prompt to a text. Without it the built-in summarizer does.
@@ -70,6 +74,7 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
         workers: bool = True,
         timeout: float = DEFAULT_TIMEOUT,
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        archive: Archive | str | None = None,
         compression_config: CompressionConfig | None = None,
         llm_client: Any = None,
         compression_policy: Any = None,
@@ -113,6 +118,7 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
             "partitions": partitions,
             "timeout": timeout,
             "max_event_bytes": max_event_bytes,
+            "archive": open_archive(archive),
         }
         self._runtime: Runtime | None = None
         self._changing = asyncio.Lock()

@@ -17,6 +17,7 @@ ContextEngineError
 ├── ServerUnfit                  the server's version or settings would lose events
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
+├── SessionArchived              what is needed of the log lies in an archive, and none was named
 ├── FoldFailed                   a projection cannot digest an event
 ├── SealsDoubtful                the seals beside the log cannot be believed; nothing was sealed
 ├── ViewsNotBuilt                no views have been made by this version's folds
@@ -181,6 +182,26 @@ class CorruptLog(ContextEngineError):
         super().__init__(f"The log of session {session_id!r} is damaged at version {version}: {reason}.")
         self.session_id = session_id
         self.version = version
+
+
+class SessionArchived(ContextEngineError):
+    """What is needed of a log lies in an archive, and the store was opened without one.
+
+    Attributes:
+        session_id: The session.
+        version: Up to which version its log lies there.
+        file: In which file.
+    """
+
+    def __init__(self, session_id: str, version: int, file: str, variable: str) -> None:
+        """Say where the log lies, and what to name."""
+        super().__init__(
+            f"The log of session {session_id!r} is archived up to version {version}, in the file {file!r}. Name the "
+            f"archive to read it: archive='file:///directory', --archive, or {variable} in the environment."
+        )
+        self.session_id = session_id
+        self.version = version
+        self.file = file
 
 
 class FoldFailed(ContextEngineError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
 from redis.asyncio import Redis, RedisCluster
 
+from eventstore.archive.places import Archive, open_archive
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
@@ -34,6 +35,7 @@ class Opening:
         partitions: int | None,
         timeout: float,
         max_event_bytes: int,
+        archive: Archive | str | None,
     ) -> None:
         """Check what can be checked without asking a server."""
         check_namespace(namespace)
@@ -47,6 +49,7 @@ class Opening:
         self._partitions = partitions
         self._timeout = timeout
         self._max_event_bytes = max_event_bytes
+        self._archive = open_archive(archive)
         self._store: EventStore | None = None
 
     def __await__(self) -> Generator[Any, None, EventStore]:
@@ -68,13 +71,17 @@ class Opening:
             return await self._open_redis(Links.of_client(self._target, self._timeout))
         scheme, rest = _split(self._target)
         if scheme == "memory":
-            return MemoryStore(self._namespace, self._partitions or DEFAULT_PARTITIONS, self._max_event_bytes)
+            return MemoryStore(
+                self._namespace, self._partitions or DEFAULT_PARTITIONS, self._max_event_bytes, self._archive
+            )
         if scheme == "embedded":
             return await self._open_embedded(rest)
         return await self._open_redis(Links.from_url(self._target, self._timeout))
 
-    async def _open_redis(self, links: Links) -> EventStore:
-        return await RedisStore.open(links, self._namespace, self._partitions, self._max_event_bytes)
+    async def _open_redis(self, links: Links, on_close: Callable[[], Awaitable[None]] | None = None) -> EventStore:
+        return await RedisStore.open(
+            links, self._namespace, self._partitions, self._max_event_bytes, on_close, self._archive
+        )
 
     async def _open_embedded(self, rest: str) -> EventStore:
         path, _, query = rest.partition("?")
@@ -86,10 +93,7 @@ class Opening:
             )
         server = await EmbeddedServer.acquire(unquote(path), appendfsync)
         try:
-            links = Links.from_url(server.url, self._timeout)
-            return await RedisStore.open(
-                links, self._namespace, self._partitions, self._max_event_bytes, on_close=server.release
-            )
+            return await self._open_redis(Links.from_url(server.url, self._timeout), server.release)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await server.release()
@@ -103,6 +107,7 @@ def open_store(
     partitions: int | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+    archive: Archive | str | None = None,
 ) -> Opening:
     """Open the log. Await the result, or use it with ``async with``.
 
@@ -115,6 +120,8 @@ def open_store(
         partitions: Fixed when the namespace is made (16 by default). Leave it out to take what the namespace has.
         timeout: Seconds for which a call waits for the server, reconnecting included.
         max_event_bytes: The largest encoded event that is accepted.
+        archive: Where the logs are that were archived: ``file:///directory``, or an
+            `eventstore.archive.places.Archive`. By default what ``CONTEXTENGINE_ARCHIVE`` names, if it is set.
 
     Raises:
         UnknownStoreUrl: No store serves such a URL.
@@ -130,7 +137,7 @@ def open_store(
             "A store is opened from a URL or from a redis.asyncio.Redis or RedisCluster client, "
             f"not {type(target).__name__}."
         )
-    return Opening(target, namespace, partitions, timeout, max_event_bytes)
+    return Opening(target, namespace, partitions, timeout, max_event_bytes, archive)
 
 
 def _split(url: str) -> tuple[str, str]:

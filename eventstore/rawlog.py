@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from eventstore.feed import FeedId, Pointer
 
 
@@ -24,6 +26,32 @@ class RawEntry(NamedTuple):
     version: int
     recorded_ms: int
     entry: bytes | None
+
+
+class Archived(msgspec.Struct, frozen=True):
+    """What a log says of the file that holds its beginning. It keeps the last entry of that itself, and what follows.
+
+    Attributes:
+        version: Up to which version the file holds it.
+        recorded_ms: When that version was recorded.
+        file: The file's name in the archive. None is given twice.
+        sha256: The SHA-256 of the file, in hexadecimal.
+        size: The file's bytes.
+        begun_ms: When somebody began to archive it, in Unix milliseconds by the server's clock.
+    """
+
+    version: int
+    recorded_ms: int
+    file: str
+    sha256: str
+    size: int
+    begun_ms: int
+
+
+UNREADABLE = Archived(0, 0, "", "", 0, 0)
+"""Stands for what a log says of a file where that cannot be read."""
+ARCHIVING_MS = 3_600_000
+"""How long after it was begun a file may become a log's. One of which no log tells later than that is left over."""
 
 
 class Pointers(NamedTuple):
@@ -46,7 +74,12 @@ class RawLog(Protocol):
     """What lies in a store."""
 
     def entries(self, session_id: str, *, after: int = 0, until: int | None = None) -> AsyncIterator[list[RawEntry]]:
-        """Give the entries of a session's log whose versions are in these bounds, page by page, in stored order."""
+        """Give the entries of a session's log whose versions are in these bounds, page by page, in stored order.
+
+        Raises:
+            SessionArchived: Some of them lie in an archive, and the store has none.
+            CorruptLog: The archive does not have what it should.
+        """
         ...
 
     async def heads(self, partition: int) -> dict[str, Head]:
@@ -79,5 +112,43 @@ class RawLog(Protocol):
 
         Raises:
             SessionForgotten: The session was forgotten; nothing was written.
+        """
+        ...
+
+    async def archived(self, session_id: str) -> Archived | None:
+        """Return what a session's log says of a file in the archive, None if nothing."""
+        ...
+
+    async def all_archived(self, partition: int) -> dict[str, Archived]:
+        """Return what the logs of a partition say of files in the archive."""
+        ...
+
+    async def archive(self, session_id: str, archived: Archived, before: Archived | None) -> bool:
+        """Keep of a log its last entry alone, and note which file holds all of it, in one step.
+
+        Args:
+            session_id: The session.
+            archived: The file, which must be there already.
+            before: What the log says of a file so far.
+
+        Returns:
+            Whether it was done. It is not if the session has gone on since, if its log says of another file than
+            ``before``, or if the file was begun longer than `ARCHIVING_MS` ago.
+        """
+        ...
+
+    async def bring_back(self, session_id: str, archived: Archived) -> bool:
+        """Put a log together again, out of the archive and what follows, so that it needs the archive no more.
+
+        Args:
+            session_id: The session.
+            archived: What its log says of a file.
+
+        Returns:
+            Whether it was done. It is not if the log says of another file meanwhile, or of none.
+
+        Raises:
+            SessionArchived: The store has no archive.
+            CorruptLog: The archive does not have what it should, or the log is damaged.
         """
         ...

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
+from eventstore.archive.places import Archive
 from eventstore.errors import ContextEngineError, InvalidInput, shown
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Feed, Pointer, Position
@@ -87,6 +88,8 @@ class EventStore(Protocol):
 
     namespace: str
     partitions: int
+    archive: Archive | None
+    """Where the logs lie that were archived, if the store was opened with such a place."""
 
     @property
     def feed(self) -> Feed:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.errors import CorruptLog, FoldFailed, SessionArchived
 from eventstore.store import EventStore
 from projections.checkpoints import Writes
 from projections.following import Following
@@ -85,7 +85,7 @@ async def audit(store: EventStore, views: ViewStore, session_id: str) -> Audited
         unsaid = {owner for owner, _ in folded.writes} - told
         drifts += await _compared(store, folded, await _writes(views, session_id, sorted(unsaid)))
         head = await store.version(session_id)
-    except (CorruptLog, FoldFailed) as error:
+    except (CorruptLog, FoldFailed, SessionArchived) as error:
         return Audited(session_id, 0, 0, SessionState(), [Drift(session_id, error.version, "log", MISSING, str(error))])
     return Audited(session_id, newest.version, head, newest.state, _once(drifts))
 
@@ -143,18 +143,24 @@ async def _claims(views: ViewStore, session_id: str) -> tuple[list[Claim], Snaps
     return [
         Claim(newest.version, "state", "", newest.state),
         Claim(history.version, "state", "", history.state),
-        Claim(history.version, "history", "", history.value.messages),
-        Claim(history.version, "compaction", "", history.value.compaction),
-        Claim(keys.version, "context keys", "", sorted(keys.value)),
-        *(Claim(each.version, "context", key, each.value) for key, each in zip(keys.value, values, strict=True)),
-        Claim(checkpoints.version, "checkpoints", "", checkpoints.value),
+        *_said(history, "history", "", history.value.messages),
+        *_said(history, "compaction", "", history.value.compaction),
+        *_said(keys, "context keys", "", sorted(keys.value)),
+        *(claim for key, each in zip(keys.value, values, strict=True) for claim in _said(each, "context", key)),
+        *_said(checkpoints, "checkpoints", ""),
         *writes,
     ], newest
 
 
+def _said(snapshot: Snapshot[Any], part: str, key: str, stored: Any = MISSING) -> list[Claim]:
+    """Return what a snapshot claims of a part, nothing if that was let go. By default the part is all of its value."""
+    stored = snapshot.value if stored is MISSING else stored
+    return [] if snapshot.let_go else [Claim(snapshot.version, part, key, stored)]
+
+
 async def _writes(views: ViewStore, session_id: str, owners: Sequence[str]) -> list[Claim]:
     found = await asyncio.gather(*(views.read_writes(session_id, owner) for owner in owners))
-    return [Claim(each.version, "writes", owner, each.value) for owner, each in zip(owners, found, strict=True)]
+    return [claim for owner, each in zip(owners, found, strict=True) for claim in _said(each, "writes", owner)]
 
 
 async def _compared(store: EventStore, folded: Past, claims: list[Claim]) -> list[Drift]:

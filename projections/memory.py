@@ -37,6 +37,7 @@ class _SessionViews:
         self.context: dict[str, bytes] = {}
         self.checkpoints: dict[str, bytes] = {}
         self.writes: dict[tuple[str, str], bytes] = {}
+        self.let_go = False
 
 
 class MemoryViews:
@@ -89,6 +90,24 @@ class MemoryViews:
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
         return [self._commit(change) for change in changes]
+
+    async def let_go(self, session_id: str, version: int) -> bool:
+        """Let all views of a session go but the session view."""
+        views = self._views(session_id)
+        if views.version != version:
+            return False
+        alone = _SessionViews()
+        alone.version, alone.state, alone.let_go = views.version, views.state, True
+        self._sessions[session_id] = alone
+        return True
+
+    async def take_back(self, whole: ViewsChange) -> bool:
+        """Write all views of a session that were let go."""
+        views = self._views(whole.session_id)
+        if views.version != whole.version or not views.let_go:
+            return False
+        self._sessions[whole.session_id] = _SessionViews()
+        return self._commit(whole)
 
     async def listed(
         self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
@@ -200,7 +219,7 @@ class MemoryViews:
     def _snapshot(self, session_id: str, value: Any) -> Snapshot[Any]:
         views = self._views(session_id)
         tail: list[RecordedEvent] = self._store.events(session_id, views.version, TAIL)
-        return Snapshot(session_id, views.version, _state(views.state), tail, value)
+        return Snapshot(session_id, views.version, _state(views.state), tail, value, let_go=views.let_go)
 
     def _commit(self, change: ViewsChange) -> bool:
         views = self._views(change.session_id)

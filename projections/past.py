@@ -10,8 +10,9 @@ from typing import Any
 from eventstore.errors import InvalidInput
 from eventstore.events import HistoryCleared, HistoryRewound, MessageAdded, RecordedEvent
 from eventstore.store import EventStore, check_number
-from projections.checkpoints import Checkpoint, Writes
-from projections.history import History, Message, message_of
+from projections.checkpoints import Checkpoint, CheckpointChange, Writes
+from projections.context import ContextChange
+from projections.history import History, HistoryChange, Message, message_of
 from projections.session import EPOCH, SessionState
 from projections.views import ViewsChange, fold
 
@@ -63,6 +64,24 @@ class Past:
             self.checkpoints.pop(checkpoint_id, None)
             self.checkpoints[checkpoint_id] = checkpoint
         self.writes.update(change.checkpoints.writes)
+
+    def as_change(self) -> ViewsChange:
+        """Return the same as what all events come to, from the first on."""
+        return ViewsChange(
+            session_id=self.session_id,
+            base=0,
+            version=self.version,
+            before=SessionState(),
+            after=self.state,
+            history=HistoryChange(
+                rewritten=self.state.rewritten,
+                messages=len(self.history.messages),
+                compaction=self.history.compaction,
+                added=tuple(self.history.messages),
+            ),
+            context=ContextChange(self.context),
+            checkpoints=CheckpointChange(self.checkpoints, self.writes),
+        )
 
     def _change_history(self, change: ViewsChange) -> None:
         changed = change.history

@@ -6,9 +6,9 @@ import asyncio
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, OutOfMemory, SessionForgotten
+from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, OutOfMemory, SessionArchived, SessionForgotten
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
@@ -19,6 +19,8 @@ __all__ = ["GROUP", "Projector"]
 
 log = get_logger("projector")
 
+Failure: TypeAlias = FoldFailed | CorruptLog | SessionArchived
+"""Why a session could not be brought up to date."""
 CHUNK = 1000
 """The most events that one commit takes in."""
 SESSIONS_AT_ONCE = 256
@@ -33,10 +35,10 @@ class Projector:
         self.views = views
         self._permitted = True
 
-    async def project(self, session_ids: Iterable[str]) -> list[FoldFailed | CorruptLog]:
+    async def project(self, session_ids: Iterable[str]) -> list[Failure]:
         """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
         views = await self.views.pinned()
-        failures: list[FoldFailed | CorruptLog] = []
+        failures: list[Failure] = []
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
@@ -108,7 +110,7 @@ class Projector:
             await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
 
-    async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | FoldFailed | CorruptLog | None:
+    async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | Failure | None:
         """Fold what stands after a snapshot; None if nothing does."""
         if not snapshot.tail and snapshot.damage is None:
             return None
@@ -117,7 +119,7 @@ class Projector:
             return fold(snapshot.session_id, snapshot.version, snapshot.state, events)
         except SessionForgotten:
             return None
-        except (FoldFailed, CorruptLog) as failure:
+        except (FoldFailed, CorruptLog, SessionArchived) as failure:
             return failure
 
     async def rest_of(self, snapshot: Snapshot[Any], limit: int | None = None) -> Sequence[RecordedEvent]:
@@ -125,10 +127,13 @@ class Projector:
 
         Raises:
             CorruptLog: One of them cannot be read.
+            SessionArchived: One of them lies in an archive, and the store has none.
             SessionForgotten: The session was forgotten since.
         """
         if snapshot.damage is not None:
             raise snapshot.damage
+        if snapshot.tail and snapshot.tail[0].version > snapshot.version + 1:  # what comes between is in the archive
+            return await self.store.read(snapshot.session_id, after=snapshot.version, limit=limit)
         if snapshot.complete:
             return snapshot.tail
         left = None if limit is None else max(0, limit - len(snapshot.tail))

@@ -8,13 +8,23 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, NotPermitted, OutOfMemory, SessionForgotten, shown
+from eventstore.errors import (
+    CorruptLog,
+    FoldFailed,
+    InvalidInput,
+    NotPermitted,
+    OutOfMemory,
+    SessionArchived,
+    SessionForgotten,
+    shown,
+)
 from eventstore.events import RecordedEvent
 from eventstore.store import EventStore
 from projections import behind
 from projections.checkpoints import Checkpoint
 from projections.following import Following
 from projections.history import History, Message
+from projections.past import past
 from projections.projector import Projector
 from projections.session import SessionState, begins_a_session
 from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
@@ -83,45 +93,39 @@ class Queries:
 
     async def history_at(self, session_id: str, last: int | None = None) -> HistoryAt:
         """Return the history with its newest ``last`` messages (1 or more), with all if None; and the session."""
-        snapshot = await self._views.read_history(session_id, last)
-        change = await self._caught_up(snapshot)
+        stored, change = await self._now(await self._views.read_history(session_id, last), History())
         if (
             change.history.dropped or change.history.removed
         ) and last is not None:  # which of the newest have gone, all together can tell
             return await self.history_at(session_id)
-        return HistoryAt(change.version, change.after, change.history.apply(snapshot.value))
+        return HistoryAt(change.version, change.after, change.history.apply(stored))
 
     async def context(self, session_id: str, key: str) -> tuple[Any, int]:
         """Return the value of a context key, `MISSING` if it has none, and the version of the session's log."""
-        snapshot = await self._views.read_context(session_id, key)
-        change = await self._caught_up(snapshot)
-        stored: Mapping[str, Any] = dict(zip([key], snapshot.value, strict=False))
+        found, change = await self._now(await self._views.read_context(session_id, key), [])
+        stored: Mapping[str, Any] = dict(zip([key], found, strict=False))
         return change.context.apply(stored).get(key, MISSING), change.version
 
     async def context_keys(self, session_id: str) -> list[str]:
         """Return all context keys in alphabetical order."""
-        snapshot = await self._views.read_context_keys(session_id)
-        change = await self._caught_up(snapshot)
-        return sorted(change.context.apply(dict.fromkeys(snapshot.value)))
+        stored, change = await self._now(await self._views.read_context_keys(session_id), [])
+        return sorted(change.context.apply(dict.fromkeys(stored)))
 
     async def checkpoint(self, thread_id: str, checkpoint_id: str) -> Checkpoint | None:
         """Return a checkpoint, None if there is none of that id."""
-        snapshot = await self._views.read_checkpoint(thread_id, checkpoint_id)
-        change = await self._caught_up(snapshot)
-        stored = {checkpoint["checkpoint_id"]: checkpoint for checkpoint in snapshot.value}
+        found, change = await self._now(await self._views.read_checkpoint(thread_id, checkpoint_id), [])
+        stored = {checkpoint["checkpoint_id"]: checkpoint for checkpoint in found}
         return {**stored, **change.checkpoints.stored}.get(checkpoint_id)
 
     async def checkpoints(self, thread_id: str, limit: int | None = None) -> list[Checkpoint]:
         """Return the newest checkpoints, newest first; all if the limit is None."""
-        snapshot = await self._views.read_checkpoints(thread_id, limit)
-        change = await self._caught_up(snapshot)
-        return change.checkpoints.newest(snapshot.value, limit)
+        stored, change = await self._now(await self._views.read_checkpoints(thread_id, limit), [])
+        return change.checkpoints.newest(stored, limit)
 
     async def writes(self, thread_id: str, checkpoint_id: str) -> list[Any]:
         """Return all writes beside a checkpoint, in the order in which they were stored."""
-        snapshot = await self._views.read_writes(thread_id, checkpoint_id)
-        change = await self._caught_up(snapshot)
-        found = change.checkpoints.writes_of(checkpoint_id, snapshot.value)
+        stored, change = await self._now(await self._views.read_writes(thread_id, checkpoint_id), [])
+        found = change.checkpoints.writes_of(checkpoint_id, stored)
         return [write for writes in found for write in writes["writes"]]
 
     async def sessions(
@@ -223,11 +227,17 @@ class Queries:
         """Return a session as it stands in a list: if it cannot be brought up to date, as it was when it last could."""
         try:
             change = await self._caught_up(snapshot)
-        except (CorruptLog, FoldFailed):
+        except (CorruptLog, FoldFailed, SessionArchived):
             return SessionAt(snapshot.session_id, snapshot.version, snapshot.state)
         except SessionForgotten:
             return SessionAt(snapshot.session_id, 0, SessionState())
         return SessionAt(snapshot.session_id, change.version, change.after)
+
+    async def _now(self, snapshot: Snapshot[T], nothing: T) -> tuple[T, ViewsChange]:
+        """Return what is stored of a view, and what has happened since; everything, where the view was let go."""
+        if snapshot.let_go:
+            return nothing, (await past(self._store, snapshot.session_id)).as_change()
+        return snapshot.value, await self._caught_up(snapshot)
 
     async def _caught_up(self, snapshot: Snapshot[T]) -> ViewsChange:
         """Fold a snapshot's tail; if it is long, commit it, so that the next reader has it shorter."""

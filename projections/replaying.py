@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, InvalidInput
+from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, SessionArchived
 from eventstore.store import EventStore
 from projections.past import Past, past
 
@@ -82,7 +82,7 @@ async def _replayed(store: EventStore, session_id: str, moment: Moment) -> Past 
         return await past(store, session_id, at_version=moment.version, at=moment.time)
     except InvalidInput as error:
         return Failed(session_id, str(error), too_short=moment.version is not None)
-    except (CorruptLog, FoldFailed) as error:
+    except (CorruptLog, FoldFailed, SessionArchived) as error:
         return Failed(session_id, str(error))
 
 

@@ -41,6 +41,8 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         tail: The events after it, `TAIL` at most.
         value: What was asked for of the other views.
         damage: Why the tail ends early: what comes next in the log cannot be read.
+        let_go: Whether the session view is all that is kept: what the others would say is to be folded from the log.
+            Their value is not what it seems then.
     """
 
     session_id: str
@@ -49,6 +51,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     tail: list[RecordedEvent]
     value: T
     damage: CorruptLog | None = None
+    let_go: bool = False
 
     @property
     def complete(self) -> bool:
@@ -181,6 +184,24 @@ class ViewStore(Protocol):
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write each change if the views still stand at its ``base``; say for each whether it was written."""
+        ...
+
+    async def let_go(self, session_id: str, version: int) -> bool:
+        """Let all views of a session go but the session view, if they stand at this version. Return whether they did.
+
+        From then on snapshots of the session say so. Lists and totals stay.
+        """
+        ...
+
+    async def take_back(self, whole: ViewsChange) -> bool:
+        """Write all views of a session that were let go, if they still stand at the version of this change.
+
+        Args:
+            whole: What all events up to there come to, folded from the first.
+
+        Returns:
+            Whether it was done. If not, the session has gone on, or somebody else has begun to do the same.
+        """
         ...
 
     async def listed(

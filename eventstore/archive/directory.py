@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from eventstore.errors import StoreUnavailable
 
 T = TypeVar("T")
 
+DEAD_FOR = 24 * 3600
+"""Seconds since its last sign of life after which a writer is not expected to finish its file."""
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are being written. No file of an archive has such a name."""
 
@@ -92,12 +95,16 @@ def _delete(place: Path) -> None:
 
 
 def _names(directory: Path, prefix: str) -> list[str]:
+    """List the files, and let those go that a writer left unfinished who has been dead for long."""
     try:
-        entries = list(os.scandir(directory))
+        entries = [entry for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    kept = (entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
-    return sorted(name for name in kept if name.startswith(prefix))
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            if entry.name.startswith(UNFINISHED) and time.time() - entry.stat().st_mtime > DEAD_FOR:
+                Path(entry.path).unlink()
+    return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and not entry.name.startswith("."))
 
 
 def _make(directory: Path) -> None:

@@ -8,7 +8,7 @@ from eventstore.feed import FeedId
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import partition_of
-from eventstore.rawlog import Head, Pointers, RawEntry
+from eventstore.rawlog import Archived, Head, Pointers, RawEntry
 from eventstore.store import PAGE
 
 
@@ -26,8 +26,7 @@ class MemoryRaw:
         last = len(self._store.stored(session_id))
         last = last if until is None else min(last, until)
         for start in range(after, last, PAGE):
-            found = self._store.stored(session_id)[start : min(start + PAGE, last)]
-            yield [RawEntry(version, ms, entry) for version, (ms, entry) in enumerate(found, start + 1)]
+            yield await self._store.entries_of(session_id, range(start + 1, min(start + PAGE, last) + 1))
 
     async def heads(self, partition: int) -> dict[str, Head]:
         """Return the heads of a partition's sessions."""
@@ -55,3 +54,24 @@ class MemoryRaw:
         if not self._store.put_back(session_id, after.version if after else 0, after and after.recorded_ms, entries):
             return await self.head(session_id) or Head(0, 0)
         return None
+
+    async def archived(self, session_id: str) -> Archived | None:
+        """Return what a session's log says of a file in the archive."""
+        check_session_id(session_id)
+        return self._store.archived.get(session_id)
+
+    async def all_archived(self, partition: int) -> dict[str, Archived]:
+        """Return what the logs of a partition say of files in the archive."""
+        count = self._store.partitions
+        found = self._store.archived.items()
+        return {name: archived for name, archived in found if partition_of(name.encode(), count) == partition}
+
+    async def archive(self, session_id: str, archived: Archived, before: Archived | None) -> bool:
+        """Keep of a log its last entry alone, and note which file holds all of it."""
+        check_session_id(session_id)
+        return self._store.let_go(session_id, archived, before)
+
+    async def bring_back(self, session_id: str, archived: Archived) -> bool:
+        """Put a log together again, out of the archive and what follows."""
+        entries = [entry async for page in self.entries(session_id, until=archived.version) for entry in page]
+        return self._store.take_back(session_id, archived, entries)

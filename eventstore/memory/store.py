@@ -6,14 +6,18 @@ It stores the same encoded entries as Redis does, so what is refused or changed 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from eventstore.appending import EncodedAppend, encode_append
+from eventstore.archive.files import missing, open_file
+from eventstore.archive.places import Archive
 from eventstore.codec import decode
+from eventstore.conflicts import CONFLICTING_EVENTS, told_in_full
 from eventstore.errors import (
     ContextEngineError,
     InvalidInput,
@@ -27,6 +31,7 @@ from eventstore.ids import check_session_id, tombstone_field
 from eventstore.memory.feed import Bell, MemoryFeed
 from eventstore.outcome import outcome_of
 from eventstore.partitions import partition_of
+from eventstore.rawlog import ARCHIVING_MS, Archived, RawEntry
 from eventstore.store import (
     ANY,
     EXISTS,
@@ -40,21 +45,24 @@ from eventstore.store import (
     check_bounds,
 )
 
-CONFLICTING_EVENTS = 100
+Stored: TypeAlias = tuple[int, bytes | None]
+"""When an entry was recorded, in Unix milliseconds, and its bytes; None if these lie in the archive alone."""
 
 
 class MemoryStore:
     """An `eventstore.store.EventStore` in memory. Make one with ``open_store("memory://")``."""
 
-    def __init__(self, namespace: str, partitions: int, max_event_bytes: int) -> None:
+    def __init__(self, namespace: str, partitions: int, max_event_bytes: int, archive: Archive | None = None) -> None:
         """Begin empty."""
+        self.archive = archive
+        self.archived: dict[str, Archived] = {}
         self.namespace = namespace
         self.partitions = partitions
         self.feed = MemoryFeed(partitions)
         self._max_event_bytes = max_event_bytes
-        self._logs: dict[str, list[tuple[int, bytes]]] = {}
+        self._logs: dict[str, list[Stored]] = {}
         self.tombstones: dict[str, bytes] = {}
-        self.aside: dict[str, Sequence[tuple[int, bytes]]] = {}
+        self.aside: dict[str, Sequence[Stored]] = {}
         self._lock = threading.Lock()
         self._bell = Bell()
         self._closed = False
@@ -69,7 +77,10 @@ class MemoryStore:
     ) -> Appended:
         """Append events to a session, all or none. See `EventStore.append`."""
         self._check_open()
-        return self._append(encode_append(session_id, events, expected_version, meta, self._max_event_bytes))
+        try:
+            return self._append(encode_append(session_id, events, expected_version, meta, self._max_event_bytes))
+        except WrongExpectedVersion as conflict:
+            raise await told_in_full(self, conflict) from None
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
@@ -81,6 +92,8 @@ class MemoryStore:
         for append in encoded:
             try:
                 results.append(self._append(append))
+            except WrongExpectedVersion as conflict:
+                results.append(await told_in_full(self, conflict))
             except ContextEngineError as error:
                 results.append(error)
         return results
@@ -111,7 +124,8 @@ class MemoryStore:
             for start in range(0, len(versions), PAGE):
                 if session_id not in self._logs:
                     raise SessionForgotten(session_id)
-                yield [self._recorded(session_id, version) for version in versions[start : start + PAGE]]
+                found = await self.entries_of(session_id, versions[start : start + PAGE])
+                yield [decode(session_id, *entry) for entry in found]  # type: ignore[arg-type]
 
         return Reading(pages)
 
@@ -176,16 +190,39 @@ class MemoryStore:
         return datetime.now(UTC)
 
     def events(self, session_id: str, after: int, limit: int) -> list[RecordedEvent]:
-        """Return events at once, for views that are read at the same moment."""
-        last = min(len(self._logs.get(session_id, ())), after + limit)
-        return [self._recorded(session_id, version) for version in range(after + 1, last + 1)]
+        """Return events at once, for views that are read at the same moment: none of those in the archive."""
+        rest = enumerate(self._logs.get(session_id, ())[after:], after + 1)
+        kept = ((version, ms, entry) for version, (ms, entry) in rest if entry is not None)
+        return [decode(session_id, *found) for found in itertools.islice(kept, limit)]
+
+    async def entries_of(self, session_id: str, versions: Sequence[int]) -> list[RawEntry]:
+        """Return entries, wherever they lie.
+
+        Raises:
+            SessionArchived: Some lie in the archive, and there is none.
+            CorruptLog: The archive does not have what it should.
+        """
+        found: dict[int, RawEntry] = {}
+        lacking = None
+        while True:
+            log = self._logs.get(session_id, [])
+            found |= {v: RawEntry(v, *log[v - 1]) for v in versions if v <= len(log) and log[v - 1][1] is not None}
+            archived, beyond = self.archived.get(session_id), [v for v in versions if v not in found]
+            if archived is None or not beyond:
+                return [found[version] for version in versions if version in found]
+            if archived == lacking:
+                raise missing(session_id, archived, self.archive)
+            if (file := await open_file(session_id, archived, self.archive)) is not None:
+                async for page in file.pages(min(beyond), min(max(beyond), file.version)):
+                    found |= {entry.version: entry for entry in page}
+            lacking = archived if file is None else None
 
     def names(self) -> list[str]:
         """Return all sessions."""
         return list(self._logs)
 
-    def stored(self, session_id: str) -> Sequence[tuple[int, bytes]]:
-        """Return a session's entries as they are stored: when each was recorded (Unix milliseconds), and its bytes."""
+    def stored(self, session_id: str) -> Sequence[Stored]:
+        """Return a session's entries as they are stored."""
         return self._logs.get(session_id, ())
 
     def put_back(
@@ -203,6 +240,28 @@ class MemoryStore:
         self._bell.ring()
         return True
 
+    def let_go(self, session_id: str, archived: Archived, before: Archived | None) -> bool:
+        """Keep of a log its last entry alone, if nothing has changed meanwhile. Return whether it did."""
+        with self._lock:
+            log = self._logs.get(session_id, [])
+            late = time.time_ns() // 1_000_000 - archived.begun_ms > ARCHIVING_MS
+            head = (len(log), log[-1][0]) if log else (0, 0)
+            if late or head != (archived.version, archived.recorded_ms) or self.archived.get(session_id) != before:
+                return False
+            self.archived[session_id] = archived
+            self._logs[session_id] = [*((ms, None) for ms, _ in log[:-1]), log[-1]]
+            return True
+
+    def take_back(self, session_id: str, archived: Archived, entries: Sequence[RawEntry]) -> bool:
+        """Fill in the entries of a log that lie in the archive, unless its log says of another file by now."""
+        with self._lock:
+            if self.archived.get(session_id) != archived:
+                return False
+            kept = self._logs[session_id][archived.version :]
+            self._logs[session_id] = [*((e.recorded_ms, e.entry) for e in entries[: archived.version]), *kept]
+            del self.archived[session_id]
+            return True
+
     def put_aside(self, session_id: str, tombstone: bytes) -> bytes | None:
         """Put a session's log where nobody reads it, and a tombstone in its place, unless it has one.
 
@@ -213,6 +272,7 @@ class MemoryStore:
             if session_id not in self._logs and field not in self.tombstones:
                 return None
             tombstone = self.tombstones.setdefault(field, tombstone)
+            self.archived.pop(session_id, None)
             if session_id in self._logs:
                 self.aside[field] = self._logs.pop(session_id)
         self._bell.ring()
@@ -257,10 +317,6 @@ class MemoryStore:
     def _check_not_forgotten(self, session_id: str) -> None:
         if self.tombstones and session_id not in self._logs and tombstone_field(session_id.encode()) in self.tombstones:
             raise SessionForgotten(session_id)
-
-    def _recorded(self, session_id: str, version: int) -> RecordedEvent:
-        recorded_ms, entry = self._logs[session_id][version - 1]
-        return decode(session_id, version, recorded_ms, entry)
 
 
 def _as_expected(expected: ExpectedVersion, version: int) -> bool:

@@ -5,7 +5,7 @@
 --       after is '' on the first try. On a later one it is a version that the session had before the first: the events
 --       are then looked for above it, by the id with which each entry begins.
 -- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'forgotten'},
---   {'error', why}
+--   {'unknown'} (on a later try: the events may be in the archive), {'error', why}
 --
 -- This is what the server spends its time on, so it makes as few tables and calls as it can. Versions have far fewer
 -- than the 14 digits up to which Lua writes whole numbers as they are.
@@ -13,14 +13,16 @@
 local call, match = redis.call, string.match
 
 -- An entry is '["<36 characters of event id>",...'
+-- Returns the version that bears it; or nil, and whether a part of what was to be looked at lies in the archive.
 local function version_of_event(log, id, after)
-  local last = '+'
+  local last, lowest = '+', nil
   while true do
     local page = call('XREVRANGE', log, last, after + 1, 'COUNT', 100)
     for _, found in ipairs(page) do
-      if string.sub(found[2][2], 3, 38) == id then return tonumber(match(found[1], '^%d+')) end
+      lowest = tonumber(match(found[1], '^%d+'))
+      if string.sub(found[2][2], 3, 38) == id then return lowest end
     end
-    if #page < 100 then return nil end
+    if #page < 100 then return nil, lowest and lowest > after + 1 end
     last = '(' .. page[#page][1]
   end
 end
@@ -53,10 +55,14 @@ for a = 1, appends do
     forgotten = not found[a] and call('HEXISTS', tombstones, redis.sha1hex(session)) == 1
   end
   local expected, after, n = ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
-  local there = after ~= '' and not forgotten
-    and version_of_event(KEYS[a + 3], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
+  local there, hidden
+  if after ~= '' and not forgotten then
+    there, hidden = version_of_event(KEYS[a + 3], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
+  end
   if forgotten then
     results[a], version = {'forgotten'}, nil
+  elseif hidden then
+    results[a] = {'unknown'}
   elseif there then
     results[a] = {'already', there + n - 1}
   elseif expected == 'any' or as_expected(expected, version) then

@@ -41,6 +41,10 @@ class Keys:
         """Stream: the session's events."""
         return self._prefixes[partition] + b"log:" + session_key
 
+    def archived(self, partition: int) -> bytes:
+        """Hash: each session whose log has its beginning in the archive, and in which file."""
+        return self._prefixes[partition] + b"archived"
+
     def of_session(self, what: bytes, session_key: bytes) -> bytes:
         """Return another key of a session."""
         return self._prefixes[self.partition(session_key)] + what + b":" + session_key

@@ -96,6 +96,9 @@ class Pending:
             return WrongExpectedVersion(append.session_id, expected, result[1], events)
         if result[0] == b"forgotten":
             return SessionForgotten(append.session_id)
+        if result[0] == b"unknown":
+            reason = "a reply was lost, and what the log had then has been archived since"
+            return AppendOutcomeUnknown(append.session_id, append.event_ids, reason)
         return refusal(RuntimeError(result[1].decode(errors="replace")))
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from eventstore.errors import SessionForgotten
+import anyio
+import msgspec
+
+from eventstore.errors import CorruptLog, SessionForgotten
 from eventstore.feed import FeedId, Pointer
 from eventstore.ids import check_session_id
-from eventstore.rawlog import Head, Pointers, RawEntry
-from eventstore.redis.commands import Argument, Script
+from eventstore.rawlog import ARCHIVING_MS, Archived, Head, Pointers, RawEntry
+from eventstore.redis.batches import Batch
+from eventstore.redis.commands import Argument, Script, refusal
 from eventstore.redis.consumer import feed_id, pointers_of
-from eventstore.redis.reading import fields_of
+from eventstore.redis.reading import FIELD, archived_of, fields_of
 from eventstore.redis.store import RedisStore
 from eventstore.redis.topology import Node
-from eventstore.store import PAGE
 
 RESTORE = Script.load("eventstore.redis", "restore.lua")
-FIELD = b"e"
+ARCHIVE = Script.load("eventstore.redis", "archive.lua")
+BRING_BACK = Script.load("eventstore.redis", "bring_back.lua")
+_encode = msgspec.json.Encoder().encode
+
 NO_HEAD = Head(0, 0)
 SCANNED = 1000
 """Keys that are looked at in one round trip."""
@@ -28,6 +36,7 @@ class RedisRaw:
 
     def __init__(self, store: RedisStore) -> None:
         """Use the store's connections and keys."""
+        self._store = store
         self._links = store.links
         self._keys = store.keys
         self._feed = store.feed
@@ -36,15 +45,9 @@ class RedisRaw:
         self, session_id: str, *, after: int = 0, until: int | None = None
     ) -> AsyncIterator[list[RawEntry]]:
         """Give a session's entries, page by page."""
-        log = self._log(check_session_id(session_id))
-        start, last = f"({after}-{2**64 - 1}", "+" if until is None else str(until)
-        while True:
-            found = await self._links.call("XRANGE", log, start, last, "COUNT", PAGE)
-            if found:
-                yield [_raw(*each) for each in found]
-            if len(found) < PAGE:
-                return
-            start = "(" + found[-1][0].decode()
+        async with contextlib.aclosing(self._store.log(session_id).entries(after, until)) as pages:
+            async for page in pages:
+                yield page
 
     async def heads(self, partition: int) -> dict[str, Head]:
         """Return the heads of a partition's sessions."""
@@ -114,13 +117,65 @@ class RedisRaw:
             raise SessionForgotten(session_id)
         return None if found is None else _head(found)
 
+    async def archived(self, session_id: str) -> Archived | None:
+        """Return what a session's log says of a file in the archive."""
+        noted = await self._store.log(session_id).note()
+        return None if noted is None else archived_of(noted)
+
+    async def all_archived(self, partition: int) -> dict[str, Archived]:
+        """Return what the logs of a partition say of files in the archive."""
+        fields = fields_of(self._links, self._keys.archived(partition))
+        return {_name(name): archived_of(noted) async for name, noted in fields}
+
+    async def archive(self, session_id: str, archived: Archived, before: Archived | None) -> bool:
+        """Keep of a log its last entry alone, and note which file holds all of it."""
+        log = self._store.log(session_id)
+        head = f"{archived.version}-{archived.recorded_ms}"
+        noted = _encode(archived)
+        arguments: list[Argument] = [
+            log.session_key,
+            head,
+            noted,
+            _encode(before) if before else b"",
+            archived.begun_ms,
+            ARCHIVING_MS,
+        ]
+        keys = [self._keys.heads(self._keys.partition(log.session_key)), log.notes, log.key]
+        done: int = await self._links.evaluate(ARCHIVE, keys, arguments)
+        return done == 1 or await log.note() == noted  # it was this very call, whose reply was lost
+
+    async def bring_back(self, session_id: str, archived: Archived) -> bool:
+        """Put a log together again, out of the archive and what follows."""
+        log = self._store.log(session_id)
+        whole = self._keys.of_session(b"whole:" + uuid.uuid4().hex.encode(), log.session_key)
+        keys = [self._keys.heads(self._keys.partition(log.session_key)), log.notes, log.key, whole]
+        last = 0
+        try:
+            async for page in self.entries(session_id):
+                for entry in page:
+                    if entry.version != last + 1 or entry.entry is None:
+                        raise CorruptLog(session_id, last + 1, "it is missing, or no entry of ours")
+                    last = entry.version
+                await self._put(whole, page)
+            done = await self._links.evaluate(BRING_BACK, keys, [log.session_key, _encode(archived)])
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._links.call("UNLINK", whole)
+        if done == b"gap":
+            raise CorruptLog(session_id, last + 1, "it does not end where its head says")
+        return done == 1 or await log.note() is None
+
+    async def _put(self, whole: bytes, page: Sequence[RawEntry]) -> None:
+        """Add entries to a log that is being put together. If nobody goes on with it, it vanishes."""
+        adds = [("XADD", whole, f"{e.version}-{e.recorded_ms}", FIELD, e.entry or b"") for e in page]
+        batch = Batch(whole, [*adds, ("PEXPIRE", whole, ARCHIVING_MS)])
+        for reply in (await self._links.answers([batch]))[0]:
+            # One that is there already was put there by a try whose reply was lost.
+            if isinstance(reply, Exception) and "equal or smaller" not in str(reply):
+                raise refusal(reply)
+
     def _log(self, session_key: bytes) -> bytes:
         return self._keys.log(self._keys.partition(session_key), session_key)
-
-
-def _raw(place: bytes, fields: Sequence[bytes]) -> RawEntry:
-    version, recorded_ms = place.split(b"-")
-    return RawEntry(int(version), int(recorded_ms), fields[1] if len(fields) == 2 and fields[0] == FIELD else None)  # noqa: PLR2004 - a name and a value
 
 
 def _head(text: bytes) -> Head:

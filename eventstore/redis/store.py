@@ -11,6 +11,8 @@ from typing import Any, Self
 import anyio
 
 from eventstore.appending import EncodedAppend, encode_append
+from eventstore.archive.places import Archive
+from eventstore.conflicts import told_in_full
 from eventstore.errors import (
     ContextEngineError,
     InvalidInput,
@@ -18,6 +20,7 @@ from eventstore.errors import (
     SessionForgotten,
     StoreRefused,
     StoreUnavailable,
+    WrongExpectedVersion,
 )
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Pointer, Position, check_not_trimmed
@@ -32,7 +35,7 @@ from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
 from eventstore.redis.pending import recorded
-from eventstore.redis.reading import Pages, fields_of, pages_backwards, pages_forwards
+from eventstore.redis.reading import Log, Pages, fields_of
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
 LONGEST_BLOCK = 5.0
@@ -50,9 +53,11 @@ class RedisStore:
         partitions: int,
         max_event_bytes: int,
         on_close: Callable[[], Awaitable[None]] | None,
+        archive: Archive | None = None,
     ) -> None:
         """Take the parts; `open` makes them."""
         self.links = links
+        self.archive = archive
         self.namespace = namespace
         self.partitions = partitions
         self.keys = Keys(namespace, partitions)
@@ -70,6 +75,7 @@ class RedisStore:
         partitions: int | None,
         max_event_bytes: int,
         on_close: Callable[[], Awaitable[None]] | None = None,
+        archive: Archive | None = None,
     ) -> Self:
         """Check the server and the namespace, and return the store. ``on_close`` is awaited after the store's close.
 
@@ -93,7 +99,7 @@ class RedisStore:
                 advice = "Check that it runs, and the URL and credentials."
                 raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error
             raise
-        return cls(links, namespace, count, max_event_bytes, on_close)
+        return cls(links, namespace, count, max_event_bytes, on_close, archive)
 
     async def append(
         self,
@@ -107,7 +113,10 @@ class RedisStore:
         self._check_open()
         append = encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
         appender = self._appenders.here()
-        return await (appender.submit_now(append) or await appender.submit(append))
+        try:
+            return await (appender.submit_now(append) or await appender.submit(append))
+        except WrongExpectedVersion as conflict:
+            raise await told_in_full(self, conflict) from None
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
@@ -121,6 +130,8 @@ class RedisStore:
         for future in futures:
             try:
                 results.append(await future)
+            except WrongExpectedVersion as conflict:
+                results.append(await told_in_full(self, conflict))
             except ContextEngineError as error:
                 results.append(error)
         return results
@@ -128,6 +139,14 @@ class RedisStore:
     async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
         """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
         return await outcome_of(self, session_id, event_ids)
+
+    def log(self, session_id: str) -> Log:
+        """Return a session's log.
+
+        Raises:
+            InvalidSessionId: The session id is none.
+        """
+        return Log(self.links, self.keys, self.archive, session_id)
 
     def read(
         self,
@@ -140,12 +159,10 @@ class RedisStore:
     ) -> Reading:
         """Read a session's events. See `EventStore.read`."""
         self._check_open()
-        session_key = check_session_id(session_id)
+        log = self.log(session_id)
         check_bounds(after, until, limit)
-        log = self.keys.log(self.keys.partition(session_key), session_key)
-
-        pages = pages_backwards if backwards else pages_forwards
-        return Reading(lambda: self._whole(session_id, pages(self.links, log, session_id, after + 1, until, limit)))
+        pages = log.backwards if backwards else log.forwards
+        return Reading(lambda: self._whole(session_id, pages(after + 1, until, limit)))
 
     def read_all(self, *, after: Position | None = None) -> Reading:
         """Read the events of all sessions. See `EventStore.read_all`."""
@@ -191,6 +208,9 @@ class RedisStore:
                 reply = await self.links.patiently(partial(link.call, *command))
                 for found in reply[0][1] if reply else []:
                     event = recorded(session_id, found)
+                    if event.version > after + 1:  # what comes before is in the archive, or was brought back just now
+                        async for archived in self.read(session_id, after=after, until=event.version - 1):
+                            yield archived
                     after = event.version
                     yield event
                 if not reply and await self.forgotten(session_id):

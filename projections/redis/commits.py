@@ -49,9 +49,7 @@ def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[by
     session = keys.of_session(names.session, session_key)
     writes: list[Write] = [
         ("HSET", session, "version", change.version, "state", _encode(change.after)),
-        *_history(keys, names, session_key, change.history, kept),
-        *_context(keys.of_session(names.context, session_key), change.context),
-        *_checkpoints(keys, names, session_key, change.checkpoints),
+        *part_writes(keys, names, change, kept),
         *_totals(keys.shared(keys.partition(session_key), names.totals), change),
         *_lists(keys, names, session_key, change),
     ]
@@ -59,6 +57,14 @@ def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[by
     for write in writes:
         arguments += (len(write), *write)
     return list(dict.fromkeys(key for _, key, *_ in writes)), arguments
+
+
+def part_writes(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes] = ()) -> Iterator[Write]:
+    """Give what a change writes to the views of a session other than the session view."""
+    session_key = check_session_id(change.session_id)
+    yield from _history(keys, names, session_key, change.history, kept)
+    yield from _context(keys.of_session(names.context, session_key), change.context)
+    yield from _checkpoints(keys, names, session_key, change.checkpoints)
 
 
 def index_key(

@@ -15,7 +15,7 @@ from eventstore.redis.pending import recorded
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
 from projections.redis.commits import COMMIT, commit_call, index_key, writes_suffix
-from projections.redis.generations import Generations
+from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
@@ -34,7 +34,7 @@ _version = msgspec.json.Decoder(Versioned).decode
 COMPACTING = b"compacting"
 
 
-class RedisViews(Generations):
+class RedisViews(LettingGo):
     """A `projections.views.ViewStore` beside the log on Redis."""
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
@@ -70,7 +70,7 @@ class RedisViews(Generations):
                 ([view, log, compaction], [TAIL, "GET"]),
                 ([view, log, history], [1, "LRANGE", first, -1]),
             ]
-            reply, (version, *_, messages) = await self._links.evaluate_many(READ, calls)
+            reply, (version, _, _, messages, _) = await self._links.evaluate_many(READ, calls)
             if version != reply[0]:
                 return await self.read_history(session_id, last)
         compacted = None if reply[3] is None else _compaction(reply[3])
@@ -276,4 +276,4 @@ def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any
         damage = error
     except msgspec.MsgspecError as error:
         damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
-    return Snapshot(session_id, version, state, tail, value, damage)
+    return Snapshot(session_id, version, state, tail, value, damage, reply[4] is not None)

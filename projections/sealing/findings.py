@@ -28,6 +28,8 @@ class Kind(enum.Enum):
     """The feed does not tell of the appends that made the log."""
     BACKDATED = "backdated"
     """An event says that it is older than a seal that does not know it."""
+    ARCHIVE = "archive"
+    """The archive lacks the file of a log, or has another one."""
     SEAL = "seal"
     """A seal is missing, cannot be read, does not follow from the one before it, or nobody trusted has signed it."""
     MANIFEST = "manifest"
@@ -61,6 +63,7 @@ class Verdict(msgspec.Struct):
         namespace: The store's.
         sessions: How many sessions were looked at.
         events: How many events they have.
+        archived: How many of these sessions have their logs in the archive; without it they are not looked into.
         sealed_events: How many of these are what was sealed.
         seals: How many seals were read.
         sealed_ms: When the newest of them was made, in Unix milliseconds; 0 if there is none.
@@ -73,6 +76,7 @@ class Verdict(msgspec.Struct):
     namespace: str
     sessions: int = 0
     events: int = 0
+    archived: int = 0
     sealed_events: int = 0
     seals: int = 0
     sealed_ms: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from eventstore.errors import InvalidSessionId, SealsDoubtful, StoreRefused
+from eventstore.errors import CorruptLog, InvalidSessionId, SealsDoubtful, SessionArchived, StoreRefused
 from eventstore.logs import get_logger
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.proof.manifests import Manifest, make_manifest
@@ -181,6 +181,8 @@ class Sealer:
                     digests.append(chain.digest)
         except (InvalidSessionId, StoreRefused) as error:
             return _refused(session_id, chain.version + 1, Kind.UNREADABLE, f"The log cannot be read ({error})")
+        except (SessionArchived, CorruptLog) as error:
+            return _refused(session_id, chain.version + 1, Kind.ARCHIVE, str(error).removesuffix("."))
         if chain[:2] != head:
             return _refused(session_id, chain.version + 1, Kind.HEAD, "The log does not end where its head says")
         await self._seals.keep_links(session_id, sealed.version if sealed else 0, digests)

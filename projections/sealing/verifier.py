@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventstore.errors import InvalidSessionId, StoreRefused
+from eventstore.archive.places import ARCHIVE_VARIABLE
+from eventstore.errors import CorruptLog, InvalidSessionId, SessionArchived, StoreRefused
 from eventstore.feed import FeedId
 from eventstore.ids import check_session_id
 from eventstore.partitions import partition_of
@@ -39,6 +40,7 @@ class Verifier:
         self._seals = open_seals(store)
         self._keyring = keyring
         self._manifests = manifests
+        self._unread = 0
 
     async def verify(self, session_ids: Sequence[str] | None = None) -> Verdict:
         """Check some sessions, or all and that there are no others.
@@ -48,6 +50,7 @@ class Verifier:
             StoreUnavailable: The server does not answer.
         """
         verdict = Verdict(self._store.namespace, manifests=len(self._manifests))
+        self._unread = 0
         wanted = None if session_ids is None else self._by_partition(session_ids)
         manifests = self._believed(verdict)
         logs = self._by_partition(self._possible(await self._raw.logs(), verdict)) if wanted is None else {}
@@ -59,6 +62,9 @@ class Verifier:
             only = None if wanted is None else wanted[partition]
             await self._partition(book, manifests, logs.get(partition, set()), only, verdict)
         self._note_doubts(unsealed, verdict)
+        if self._unread:
+            text = f"{self._unread:,} archived sessions were not looked into: name the archive"
+            verdict.doubts.append(f"{text} (--archive, or {ARCHIVE_VARIABLE} in the environment).")
         return verdict
 
     def _believed(self, verdict: Verdict) -> list[tuple[str, Manifest]]:
@@ -97,11 +103,13 @@ class Verifier:
         place = await self._read_feed(book.partition, feed, (0, 0), verdict)
         told = {name: feed.end(name) for name in feed.sessions()}
         heads = await self._raw.heads(book.partition) if only is None else await self._heads_of(only)
+        archived = await self._raw.all_archived(book.partition)
         marks = {
             name: [Mark(head, "a seal", before_ms) for head, before_ms in found] for name, found in book.marks.items()
         }
         for name, manifest in manifests:
             _add_marks(marks, book, name, manifest.seals[book.partition], verdict)
+        verdict.archived += len(archived if only is None else only & archived.keys())
         names = sorted(only if only is not None else self._possible({*heads, *logs, *marks, *told}, verdict))
         walks: list[tuple[Walk, Finding | None]] = []
         for start in range(0, len(names), SESSIONS_AT_ONCE):
@@ -111,6 +119,7 @@ class Verifier:
             )
         await self._read_feed(book.partition, feed, place, verdict)
         for walk, finding in walks:
+            self._unread += walk.unread
             _note(walk, finding or feed.finding(walk.session_id, walk.last_version), verdict)
 
     async def _walk(
@@ -122,6 +131,11 @@ class Verifier:
             walk = Walk(session_id, marks, links, book.statement.sealed_ms if book.statement else 0)
             async for page in self._raw.entries(session_id):
                 walk.take(page)
+        except SessionArchived:
+            return Walk(session_id, (), b"", 0, unread=True), None
+        except CorruptLog as damaged:  # so the archive is: what lies in the log itself is looked at, whatever it is
+            at = damaged.version
+            return Walk(session_id, (), b"", 0), Finding(Kind.ARCHIVE, str(damaged), session_id, at, at)
         except StoreRefused as refused:
             text = f"The log is not a log: {refused}"
             return Walk(session_id, (), b"", 0), Finding(Kind.UNREADABLE, text, session_id, 1, 1)

@@ -32,10 +32,14 @@ class Walk:
         links: The digests that are kept beside the log: they prove nothing, but tell at which version a log that is not
             what was sealed becomes different.
         sealed_ms: When the newest seal was made; 0 for none.
+        unread: Whether the log cannot be gone through, because it lies in an archive that is not at hand.
     """
 
-    def __init__(self, session_id: str, marks: Iterable[Mark], links: bytes, sealed_ms: int) -> None:
+    def __init__(
+        self, session_id: str, marks: Iterable[Mark], links: bytes, sealed_ms: int, *, unread: bool = False
+    ) -> None:
         """Begin before the first entry."""
+        self.unread = unread
         self.session_id = session_id
         self.events = 0
         self.sealed = 0

@@ -17,7 +17,9 @@ from projections.transfer import records
 
 
 class Exporter:
-    """Writes sessions down. It only reads the store, and may run while others write: a session is taken as it stands.
+    """Writes sessions down, and counts those that it wrote last.
+
+    It only reads the store, and may run while others write: a session is taken as it stands.
 
     It judges no seals: whoever reads the lines does, with a key of his own.
     """
@@ -38,6 +40,7 @@ class Exporter:
             UnknownSession: One of the sessions does not exist.
             CorruptLog: A log has a gap, or an entry that is none of ours. Run ``verify.py``.
         """
+        self.sessions = self.events = 0
         digest = hashlib.sha256()
         async for line in self._lines(session_ids):
             text = records.encode(line) + b"\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eventstore import EventStore
 from eventstore.events import RecordedEvent
-from projections import GROUP, SessionState, Totals, checkpoints, context, history, open_views, session
+from projections import GROUP, SessionState, Totals, ViewStore, checkpoints, context, history, open_views, session
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
 from projections.history import History, HistoryChange
@@ -29,9 +29,9 @@ async def projected(store: EventStore) -> None:
     await until(nothing_waits)
 
 
-async def check_views(store: EventStore, *, only: Sequence[str] = ()) -> None:
+async def check_views(store: EventStore, *, only: Sequence[str] = (), views: ViewStore | None = None) -> None:
     """Hold all views, as they are stored, against one fold of the whole log; or those of some sessions only."""
-    views = open_views(store)
+    views = views or open_views(store)
     logs: dict[str, list[RecordedEvent]] = {}
     if only:
         logs = {session_id: await store.read(session_id) for session_id in only}

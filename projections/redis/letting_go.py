@@ -1,0 +1,86 @@
+"""Views that are let go when their session's log is archived, and taken back when it is brought back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+
+from eventstore.ids import check_session_id
+from eventstore.redis.commands import Argument, Call, Script
+from projections.redis.commits import COMMIT, Write, part_writes, writes_suffix
+from projections.redis.generations import Generations
+from projections.redis.names import Names
+from projections.views import ViewsChange
+
+FILL = Script.load("projections.redis", "fill.lua")
+LET_GO = "let-go"
+"""The field of the session view that says that it is all that is kept."""
+GONE = "1"
+FILLED_AT_ONCE = 1024 * 1024
+"""Bytes that one call writes: what is taken back may be long, and nobody is to wait for it."""
+
+
+class LettingGo(Generations):
+    """The part of the views on Redis that lets all but the session view go, and takes it back."""
+
+    async def let_go(self, session_id: str, version: int) -> bool:
+        """Let all views of a session go but the session view, if they stand at this version."""
+        names, session_key = await self.names(), check_session_id(session_id)
+        view = self._keys.of_session(names.session, session_key)
+        keys, arguments = await self._leaving(names, session_key, version, GONE)
+        if await self._links.evaluate(COMMIT, keys, arguments) == 1:
+            return True
+        stored = await self._links.call("HMGET", view, "version", LET_GO)
+        return bool(stored == [str(version).encode(), GONE.encode()])  # done by this very call, whose reply was lost
+
+    async def take_back(self, whole: ViewsChange) -> bool:
+        """Write all views of a session that were let go, if the session view still stands at that version.
+
+        They are written piece by piece where nobody reads them yet. Of several who are at it, the last to begin ends.
+        """
+        names, session_key = await self.names(), check_session_id(whole.session_id)
+        view, claim = self._keys.of_session(names.session, session_key), uuid.uuid4().hex
+        keys, arguments = await self._leaving(names, session_key, whole.version, f"{claim}:0")
+        if await self._links.evaluate(COMMIT, keys, arguments) != 1:
+            return False
+        pieces = [*_pieces(part_writes(self._keys, names, whole))] or [[]]
+        for number, piece in enumerate(pieces):
+            then = "" if number == len(pieces) - 1 else f"{claim}:{number + 1}"
+            keys, arguments = _call_of(view, piece)
+            if await self._links.evaluate(FILL, keys, [whole.version, f"{claim}:{number}", then, *arguments]) != 1:
+                stands = await self._links.call("HGET", view, LET_GO)
+                if (stands or b"") != then.encode():  # unless it was this very call, whose reply was lost
+                    return False
+        return True
+
+    async def _leaving(self, names: Names, session_key: bytes, version: int, mark: str) -> Call:
+        """Return the call that lets everything go but the session view, and marks that one."""
+        keys, view = self._keys, self._keys.of_session(names.session, session_key)
+        owners = keys.of_session(names.writes, session_key)
+        beside = [owners + writes_suffix(owner.decode()) for owner in await self._links.call("SMEMBERS", owners)]
+        of_session = (names.history, names.compaction, names.context, names.checkpoints, names.order, names.writes)
+        going = [*beside, *(keys.of_session(what, session_key) for what in of_session)]
+        writes: list[Write] = [("HSET", view, LET_GO, mark), *(("UNLINK", key) for key in going)]
+        named, arguments = _call_of(view, writes)
+        return named, [version, *arguments]
+
+
+def _call_of(view: bytes, writes: Sequence[Write]) -> Call:
+    arguments: list[Argument] = []
+    for write in writes:
+        arguments += (len(write), *write)
+    return list(dict.fromkeys([view, *(key for _, key, *_ in writes)])), arguments
+
+
+def _pieces(writes: Iterator[Write]) -> Iterator[list[Write]]:
+    """Divide commands into calls of bounded size."""
+    piece: list[Write] = []
+    size = 0
+    for write in writes:
+        piece.append(write)
+        size += sum(len(word) for word in write if isinstance(word, bytes))
+        if size > FILLED_AT_ONCE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
