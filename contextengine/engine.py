@@ -38,9 +38,11 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
 
     Args:
         url: What `eventstore.open_store` takes: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
-            ``rediss+cluster://``, ``embedded:///directory`` or ``memory://``. Without it and a client:
-            ``CONTEXTENGINE_URL``, else ``REDIS_URL``, else localhost, and memory if that does not answer.
-        redis_client: A ``redis.asyncio.Redis`` or ``RedisCluster`` client whose settings are to be used.
+            ``rediss+cluster://``, ``redis+sentinel://``, ``rediss+sentinel://``, ``embedded:///directory`` or
+            ``memory://``. Without it and a client: ``CONTEXTENGINE_URL``, else ``REDIS_URL``, else localhost, and
+            memory if that does not answer.
+        redis_client: A ``redis.asyncio.Redis`` (of a ``Sentinel.master_for``, too) or ``RedisCluster`` client whose
+            settings are to be used.
         namespace: Engines of different namespaces on one server know nothing of each other.
         partitions: Fixed when the namespace is made; leave it out to take what it has.
         fallback: ``memory`` or ``error``: what happens if the server does not answer when the engine is initialized.

@@ -16,13 +16,13 @@ from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import check_namespace, check_partitions
-from eventstore.redis.addresses import CLUSTER_SCHEMES
+from eventstore.redis.addresses import CLUSTER_SCHEMES, SENTINEL_SCHEMES
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from eventstore.store import DEFAULT_NAMESPACE, DEFAULT_PARTITIONS, EventStore
 
 DEFAULT_TIMEOUT = 10.0
-SCHEMES = {"redis", "rediss", "unix", *CLUSTER_SCHEMES, "embedded", "memory"}
+SCHEMES = {"redis", "rediss", "unix", *CLUSTER_SCHEMES, *SENTINEL_SCHEMES, "embedded", "memory"}
 
 
 class Opening:
@@ -113,9 +113,11 @@ def open_store(
 
     Args:
         target: ``redis://``, ``rediss://`` or ``unix://`` as in redis-py; ``redis+cluster://host:port,host:port...`` or
-            ``rediss+cluster://`` for a cluster, of which some nodes are named; ``embedded:///directory`` for a server
-            of our own; ``memory://`` for this process only. Or a ``redis.asyncio.Redis`` or ``RedisCluster`` client,
-            whose settings are used (the client itself is left alone).
+            ``rediss+cluster://`` for a cluster, of which some nodes are named;
+            ``redis+sentinel://host:port,host:port.../name`` or ``rediss+sentinel://`` for the primary of what sentinels
+            watch under a name; ``embedded:///directory`` for a server of our own; ``memory://`` for this process only.
+            Or a ``redis.asyncio.Redis`` client, that of a ``Sentinel.master_for`` included, or a ``RedisCluster``
+            client, whose settings are used (the client itself is left alone).
         namespace: Stores of different namespaces on one server know nothing of each other.
         partitions: Fixed when the namespace is made (16 by default). Leave it out to take what the namespace has.
         timeout: Seconds for which a call waits for the server, reconnecting included.
@@ -152,6 +154,6 @@ def _split(url: str) -> tuple[str, str]:
         shown = urlsplit(url).scheme or url[:40]
         raise UnknownStoreUrl(
             f"No store serves {shown!r}: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "
-            "embedded:///directory or memory://."
+            "redis+sentinel://, rediss+sentinel://, embedded:///directory or memory://."
         )
     return scheme, rest

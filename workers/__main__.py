@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--url",
         default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or "redis://localhost:6379",
-        help="redis://, rediss://, unix://, redis+cluster:// or embedded:///directory "
+        help="redis://, rediss://, unix://, redis+cluster://, redis+sentinel:// or embedded:///directory "
         "(default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
     )
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Self, TypeAlias
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -17,6 +18,7 @@ from redis.exceptions import (
     ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
+    ReadOnlyError,
     ResponseError,
     TryAgainError,
 )
@@ -47,8 +49,20 @@ class Unserved(StoreUnavailable):
     """A node did not serve commands. They may be served when they are sent again, perhaps by another node."""
 
 
-ELSEWHERE_OR_LATER = (AskError, TryAgainError, ClusterDownError)
-"""ASK and MOVED (which redis-py takes for a kind of ASK), TRYAGAIN, CLUSTERDOWN: the node has carried out nothing."""
+class NoReplicasError(ResponseError):
+    """NOREPLICAS: fewer replicas follow than the server wants before it takes writes (``min-replicas-to-write``)."""
+
+
+ELSEWHERE_OR_LATER = (AskError, TryAgainError, ClusterDownError, ReadOnlyError, NoReplicasError)
+"""What says that the node has carried out nothing. redis-py takes MOVED for a kind of ASK, MASTERDOWN of CLUSTERDOWN.
+
+A script that meets one of the last two has written nothing either: neither begins between two commands of a script.
+"""
+
+_BY_A_SCRIPT = re.compile(
+    r"ERR Error running script \(call to \w+\): (?:@user_script: ?\d+: )+-(?=READONLY|NOREPLICAS)"
+)
+"""How servers before Redis 7 begin to say what a command within a script was told."""
 
 _KEY_AT = {"EVALSHA": 3, "XGROUP": 2}
 _KEY_AFTER = {"XREAD": "STREAMS", "XREADGROUP": "STREAMS"}
@@ -112,6 +126,15 @@ def pack(commands: Sequence[Command]) -> list[bytes]:
     """Return the commands as RESP."""
     packed: Callable[[Any], bytes] = hiredis.pack_command
     return [packed(tuple(command)) for command in commands]
+
+
+def error_of(text: str) -> Exception:
+    """Return an error reply as an exception; what a command within a script was told, as if it had been outside."""
+    text = _BY_A_SCRIPT.sub("", text)
+    if text.startswith("NOREPLICAS"):
+        return NoReplicasError(text)
+    error: Exception = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+    return error
 
 
 async def next_reply(connection: AbstractConnection) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
@@ -10,37 +11,39 @@ from eventstore.partitions import check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.link import Link
 from eventstore.redis.links import Links, Pauses
-from eventstore.redis.topology import OneServer
+from eventstore.redis.sentinels import Sentinels
+from eventstore.redis.topology import OneServer, Topology
 from eventstore.store import DEFAULT_PARTITIONS
 
 log = get_logger("redis")
 
 OLDEST_VERSION = (6, 2)
 
-_warned: set[str | None] = set()
+_warned: set[tuple[str | None, str]] = set()
 
 
 async def check_servers(links: Links) -> None:
     """Refuse servers that would lose events; warn of one that keeps nothing on disk.
 
     Raises:
-        ServerUnfit: One is older than Redis 6.2, its ``maxmemory-policy`` evicts keys, or it is a cluster's node and
-            was named as a single server.
+        ServerUnfit: One is older than Redis 6.2, its ``maxmemory-policy`` evicts keys, or it was named as a single
+            server and is a cluster's node, a sentinel or a replica.
         StoreUnavailable: One does not answer, or did not finish loading in time.
     """
-    alone = isinstance(links.topology, OneServer)
+    topology = links.topology
 
     async def check_all() -> None:
-        nodes = links.topology.nodes
-        await asyncio.gather(*(_check(links.to(node), links.timeout, alone=alone) for node in nodes))
+        await asyncio.gather(*(_check(links.to(node), links.timeout, topology) for node in topology.nodes))
 
-    # A single server that is not there is reported at once; a node of a cluster that serves is about to be replaced.
-    await (check_all() if alone else links.patiently(check_all))
+    # A single server that is not there is reported at once; one that others replace is about to be replaced.
+    await (links.patiently(check_all) if topology.replaces else check_all())
 
 
-async def _check(link: Link, patience: float, *, alone: bool) -> None:
+async def _check(link: Link, patience: float, topology: Topology) -> None:
     """Check one server, waiting up to ``patience`` seconds for it to load its data."""
     info = await _info(link)
+    if isinstance(topology, OneServer):
+        _check_alone(info)
     pauses = Pauses(patience)
     while info.get("loading") == "1":
         if not await pauses.next():
@@ -49,24 +52,52 @@ async def _check(link: Link, patience: float, *, alone: bool) -> None:
     version = info.get("redis_version")
     if version is not None and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise ServerUnfit(f"Redis {version} is too old: contextengine needs Redis 6.2 or newer, or any Valkey.")
-    if alone and info.get("cluster_enabled") == "1":
-        raise ServerUnfit(
-            "This server is a node of a cluster and serves a part of the keys: open it with redis+cluster://host:port, "
-            "or with a redis.asyncio.RedisCluster client."
-        )
     policy = info.get("maxmemory_policy") or await _configured(link, "maxmemory-policy")
     if policy not in (None, "noeviction"):
         raise ServerUnfit(
             f"The server's maxmemory-policy is {policy!r}: when memory runs out it would delete whole sessions. "
             "Run CONFIG SET maxmemory-policy noeviction, and set it in the server's configuration file."
         )
-    if info.get("aof_enabled") == "0" and info.get("run_id") not in _warned:
-        _warned.add(info.get("run_id"))
-        log.warning(
+    if info.get("aof_enabled") == "0":
+        _warn_once(
+            info.get("run_id"),
+            "server_without_aof",
             "The server writes no append-only file: what was appended since its last snapshot is lost when it stops. "
             "Run CONFIG SET appendonly yes, and set it in the server's configuration file, to keep conversations.",
-            action="server_without_aof",
         )
+    if isinstance(topology, Sentinels) and info and "min_slaves_good_slaves" not in info:
+        _warn_once(
+            info.get("run_id"),
+            "server_may_be_isolated",
+            "A primary that is cut off from its replicas goes on taking writes, which are lost once a replica has "
+            "taken over. Run CONFIG SET min-replicas-to-write 1 on all servers that the sentinels watch, and set it in "
+            "their configuration files, so that it refuses them after min-replicas-max-lag seconds.",
+        )
+
+
+def _check_alone(info: Mapping[str, str]) -> None:
+    """Refuse a server that does not serve everything by itself."""
+    if info.get("cluster_enabled") == "1":
+        raise ServerUnfit(
+            "This server is a node of a cluster and serves a part of the keys: open it with redis+cluster://host:port, "
+            "or with a redis.asyncio.RedisCluster client."
+        )
+    if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):
+        raise ServerUnfit(
+            "This server is a sentinel and keeps nothing itself: open what it watches with "
+            "redis+sentinel://host:port,host:port/name, or with a client of redis.asyncio.sentinel.Sentinel.master_for."
+        )
+    if info.get("role") == "slave":
+        raise ServerUnfit(
+            "This server is a replica, which takes no writes and may not know the newest: name its primary, or the "
+            "sentinels that watch it, with redis+sentinel://host:port,host:port/name."
+        )
+
+
+def _warn_once(server: str | None, action: str, text: str) -> None:
+    if (server, action) not in _warned:
+        _warned.add((server, action))
+        log.warning(text, action=action)
 
 
 async def open_namespace(links: Links, namespace: str, partitions: int | None) -> int:

@@ -20,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from eventstore.redis.commands import Argument, Command, Unserved, failure, next_reply, pack
+from eventstore.redis.sentinels import is_primary
 from eventstore.redis.wire import Wire
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
@@ -72,6 +73,7 @@ class Link:
         make_connection: Makes an unconnected redis-py connection.
         reply_timeout: Seconds without the oldest reply after which the connection counts as broken.
         begin_epoch: Gives each new connection its number.
+        only_primary: Whether to leave a server alone that is a replica by now: what it would answer may be old.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Link:
         *,
         reply_timeout: float,
         begin_epoch: Callable[[], int],
+        only_primary: bool = False,
     ) -> None:
         """Connect later, when there is something to send."""
         self._make_connection = make_connection
         self._reply_timeout = reply_timeout
         self._begin_epoch = begin_epoch
+        self._only_primary = only_primary
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[_Request] = deque()
         self._unanswered: deque[_Request] = deque()
@@ -171,6 +175,7 @@ class Link:
         try:
             async with asyncio.timeout(self._reply_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+                await self._check_rank(connection)
                 await self._end_previous(connection)
             self.epoch = self._begin_epoch()
             self._wire = Wire(connection, take=self._take, go_on=self.flush)
@@ -184,6 +189,11 @@ class Link:
             self._fail_all(reason, answered=answered)
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
+
+    async def _check_rank(self, connection: AbstractConnection) -> None:
+        """Raise ConnectionError where the server is to be a primary and is none."""
+        if self._only_primary and not is_primary((await self._ask(connection, ("INFO", "replication")))[0]):
+            raise ConnectionError("it is a replica now")
 
     async def _end_previous(self, connection: AbstractConnection) -> None:
         """Make sure that nothing sent on the previous connection can still be carried out.

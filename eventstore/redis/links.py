@@ -47,7 +47,7 @@ class Links(Nodes):
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> Links:
-        """Take a URL of one of redis-py's schemes, or of a cluster.
+        """Take a URL of one of redis-py's schemes, of a cluster, or of sentinels.
 
         Raises:
             UnknownStoreUrl: The URL has a part that redis-py does not understand.

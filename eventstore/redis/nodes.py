@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import AskError
 
 from eventstore.errors import ContextEngineError
 from eventstore.logs import get_logger
 from eventstore.redis.addresses import Address
-from eventstore.redis.commands import Argument, Unserved, failure
+from eventstore.redis.commands import Argument, Command, Unserved, failure
 from eventstore.redis.link import Link
-from eventstore.redis.topology import Node, OneServer
+from eventstore.redis.topology import Node
 
 log = get_logger("nodes")
 
@@ -58,11 +57,15 @@ class _Here:
         # A node's link is kept even where the node has lost its slots: it knows which connection to end should the
         # node come back.
         self.links: dict[Node, Link] = {}
+        self.own: weakref.WeakSet[OwnLink] = weakref.WeakSet()
+        self.knows = 0
+        """How many changes of the topology these links have followed."""
         self.refreshing: asyncio.Task[None] | None = None
+        self.looking: asyncio.Task[None] | None = None
 
 
 class Nodes:
-    """All nodes of one Redis, be it a single server or a cluster.
+    """All nodes of one Redis, be it a single server, a cluster, or a primary that sentinels watch.
 
     Args:
         address: Where Redis is, and how to connect to it.
@@ -75,23 +78,13 @@ class Nodes:
         self.epoch = 0
         """The newest connection's number, or the newest topology's. What was learned in one may not hold in another."""
         self.closed = False
-        self._connection_class = address.connection_class
-        # RESP2 and bytes, whatever the user's own client prefers; timeouts and retries are ours; and what redis-py's
-        # pool has added for its own notifications of maintenance stays with that pool.
-        self._settings = {name: value for name, value in address.settings.items() if "maint" not in name} | {
-            "decode_responses": False,
-            "protocol": 2,
-            "socket_timeout": None,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "retry_on_timeout": False,
-            "health_check_interval": 0,
-        }
-        # A cluster's node that is silent for half of a call's time leaves the other half to the node that replaces it.
-        self._reply_timeout = timeout if isinstance(self.topology, OneServer) else timeout / 2
+        self._to_servers = address.servers.ours(timeout)
+        self._to_sentinels = (address.sentinels or address.servers).ours(timeout)
+        # A node that is silent for half of a call's time leaves the other half to the one that replaces it.
+        self._reply_timeout = timeout / 2 if self.topology.replaces else timeout
+        self._changes = 0
         self._epochs = itertools.count(1)
-        self._here = PerLoop(_Here)
+        self._here = PerLoop(self._begin_here)
         self._connection(self.topology.nodes[0])  # what it does not take, it refuses here
 
     def shared(self, key: bytes = b"") -> Link:
@@ -109,22 +102,26 @@ class Nodes:
 
     def own(self, key: bytes, *, longest_block: float) -> OwnLink:
         """Return a link of one's own, for commands that block up to ``longest_block`` seconds. Close it after use."""
-        return OwnLink(self, key, lambda node: self._link(node, self._reply_timeout + longest_block))
+        own = OwnLink(self, key, lambda node: self._link(node, self._reply_timeout + longest_block))
+        self._here.here().own.add(own)
+        return own
 
     async def discover(self) -> None:
         """Find out which nodes there are.
 
         Raises:
             StoreUnavailable: None answers.
-            ServerUnfit: It is no cluster.
+            ServerUnfit: They are not what was named: no cluster, no sentinels.
             StoreRefused: A node refuses the credentials.
         """
-        if await self.topology.refresh(self._slots):
+        if await self.topology.refresh(self._ask):
             self._changed()
+        self._follow(self._here.here())
 
     async def refresh(self) -> None:
         """Find out anew which node serves what; leave it as it is known if no node answers."""
         here = self._here.here()
+        self._follow(here)
         if here.refreshing is None:
             here.refreshing = asyncio.get_running_loop().create_task(self._refresh(here), name="contextengine-refresh")
         await asyncio.shield(here.refreshing)
@@ -134,6 +131,8 @@ class Nodes:
         self.closed = True
         running = asyncio.get_running_loop()
         for loop, here in self._here.drain():
+            if here.looking is not None and loop.is_running():
+                loop.call_soon_threadsafe(here.looking.cancel)
             for link in here.links.values():
                 if loop is running:
                     await link.aclose()
@@ -142,41 +141,70 @@ class Nodes:
 
     async def _refresh(self, here: _Here) -> None:
         try:
-            if await self.topology.refresh(self._slots_soon):
-                log.info("The cluster's slots have moved.", action="topology_changed", nodes=len(self.topology.nodes))
+            if await self.topology.refresh(self._ask_soon):
+                log.info("Others serve now.", action="topology_changed", nodes=len(self.topology.nodes))
                 self._changed()
+            self._follow(here)
         except ContextEngineError as error:
             log.debug("No node tells who serves what.", action="topology_unknown", reason=str(error))
         finally:
             here.refreshing = None
 
-    async def _slots(self, node: Node) -> Any:
-        return await self.to(node).call("CLUSTER", "SLOTS")
+    async def _ask(self, node: Node, command: Command) -> Any:
+        return await self.to(node).call(*command)
 
-    async def _slots_soon(self, node: Node) -> Any:
+    async def _ask_soon(self, node: Node, command: Command) -> Any:
         try:
             async with asyncio.timeout(ASK_WITHIN):
-                return await self._slots(node)
+                return await self._ask(node, command)
         except TimeoutError as error:
             raise Unserved(f"{node.host}:{node.port} does not answer.") from error
 
+    def _begin_here(self) -> _Here:
+        here = _Here()
+        every = self.topology.ask_every
+        if every is not None and not self.closed:
+            here.looking = asyncio.get_running_loop().create_task(self._look(every), name="contextengine-look")
+        return here
+
+    async def _look(self, every: float) -> None:
+        """Find out again and again who serves: who was replaced while nothing was sent there may go on answering."""
+        while True:
+            await asyncio.sleep(every)
+            await self.refresh()
+
     def _changed(self) -> None:
-        """Begin an epoch; break the links to nodes that serve nothing any more, who may never answer."""
         self._begin_epoch()
-        for node, link in self._here.here().links.items():
-            if node not in self.topology.nodes:
+        self._changes += 1
+
+    def _follow(self, here: _Here) -> None:
+        """Break this loop's links to nodes that serve nothing any more, who may never answer."""
+        if here.knows == self._changes:
+            return
+        here.knows = self._changes
+        serving = set(self.topology.nodes)
+        for node, link in here.links.items():
+            if node not in serving and not node.sentinel:
                 link.drop()
+        for own in here.own:
+            own.follow(serving)
 
     def _begin_epoch(self) -> int:
         self.epoch = next(self._epochs)
         return self.epoch
 
     def _link(self, node: Node, reply_timeout: float) -> Link:
-        return Link(lambda: self._connection(node), reply_timeout=reply_timeout, begin_epoch=self._begin_epoch)
+        return Link(
+            lambda: self._connection(node),
+            reply_timeout=reply_timeout,
+            begin_epoch=self._begin_epoch,
+            only_primary=self.topology.ask_every is not None and not node.sentinel,
+        )
 
     def _connection(self, node: Node) -> AbstractConnection:
         there = {"host": node.host, "port": node.port} if node.host else {}
-        return self._connection_class(**self._settings | there)
+        to = self._to_sentinels if node.sentinel else self._to_servers
+        return to.connection_class(**{**to.settings, **there})
 
 
 class OwnLink:
@@ -199,6 +227,11 @@ class OwnLink:
         if isinstance(reply, Exception):
             raise failure(reply)
         return reply
+
+    def follow(self, serving: Collection[Node]) -> None:
+        """Wait no longer for a node that serves nothing any more."""
+        if self._node not in serving:
+            self._link.drop()
 
     async def unblock(self) -> None:
         """End the wait of the command that blocks."""

@@ -1,4 +1,7 @@
-"""Which node serves which key: a single server serves all, the nodes of a cluster serve some slots each."""
+"""Which node serves which key: a single server serves all, the nodes of a cluster serve some slots each.
+
+`eventstore.redis.sentinels` has the third case: a primary that sentinels watch, and replace when it dies.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,25 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from eventstore.errors import ServerUnfit, StoreRefused, StoreUnavailable
-from eventstore.redis.commands import Unserved
+from eventstore.redis.commands import Command, Unserved
 
 
 class Node(NamedTuple):
-    """A server's address."""
+    """A server's address.
+
+    Attributes:
+        host: Its name or number; the empty one where the settings of the connections tell.
+        port: Its port.
+        sentinel: Whether it is a sentinel, which serves no keys and is told who serves them.
+    """
 
     host: str
     port: int
+    sentinel: bool = False
 
 
-Ask: TypeAlias = Callable[[Node], Awaitable[Any]]
-"""How to ask a node for its table of slots (CLUSTER SLOTS)."""
+Ask: TypeAlias = Callable[[Node, Command], Awaitable[Any]]
+"""How to send a node a command and get its reply."""
 
 
 class Topology(Protocol):
@@ -28,6 +38,12 @@ class Topology(Protocol):
 
     nodes: Sequence[Node]
     """The nodes that serve something."""
+
+    replaces: bool
+    """Whether another node may serve in a node's place, so that it is worth while to wait and to ask again."""
+
+    ask_every: float | None
+    """Seconds after which to ask anew though nothing has failed; None where who is replaced tells it."""
 
     def node_of(self, key: bytes) -> Node:
         """Return the node that serves a key; the empty key stands for commands that have none."""
@@ -56,6 +72,9 @@ class Topology(Protocol):
 
 class OneServer:
     """A single server: the one node serves everything."""
+
+    replaces: bool = False
+    ask_every: float | None = None
 
     def __init__(self) -> None:
         """Need no address: where the server is stands in the settings of its connections."""
@@ -90,6 +109,9 @@ class Cluster:
         remap: Turns an address that the cluster announces into one that can be reached from here.
     """
 
+    replaces: bool = True
+    ask_every: float | None = None
+
     def __init__(
         self, seeds: Iterable[Node], remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
     ) -> None:
@@ -119,7 +141,7 @@ class Cluster:
         failure: Unserved | None = None
         for node in self._whom_to_ask():
             try:
-                found.append(self._parsed(await ask(node), node))
+                found.append(self._parsed(await ask(node, ("CLUSTER", "SLOTS")), node))
             except Unserved as error:
                 failure = failure or error
                 continue

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, InvalidResponse  # noqa: A004 - redis-py's own
+
+from eventstore.redis.commands import error_of
 
 
 class Wire(asyncio.Protocol):
@@ -33,7 +35,7 @@ class Wire(asyncio.Protocol):
             take: Called with each reply, an error reply as an exception.
             go_on: Called when something may be written again.
         """
-        reader = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
+        reader = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.paused = False
         self._feed = reader.feed

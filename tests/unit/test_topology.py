@@ -18,7 +18,7 @@ HALVES = [[0, 8191, [b"other", 2, b"id"], [b"replica", 9, b"id"]], [8192, 16383,
 def telling(tables: dict[Node, Any]) -> Any:
     """Return how to ask nodes of which some are away."""
 
-    async def ask(node: Node) -> Any:
+    async def ask(node: Node, _command: object) -> Any:
         if node not in tables:
             raise Unserved("away")
         return tables[node]

@@ -1,0 +1,170 @@
+"""Real sentinels for tests: a primary and its replicas, and three who watch them and replace the primary."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from support.clusters import eventually, free_ports
+from support.servers import Server
+
+NAME = "mymaster"
+DOWN_AFTER = 600
+"""Milliseconds without an answer after which sentinels take a server for dead."""
+
+
+class Watched(Server):
+    """A server that sentinels watch, on a port and on a socket of its own."""
+
+    def __init__(self, binary: str, directory: Path, **settings: str) -> None:
+        (self.port,) = free_ports(1)
+        super().__init__(
+            binary,
+            directory,
+            port=str(self.port),
+            bind="127.0.0.1",
+            repl_diskless_sync_delay="0",
+            repl_ping_replica_period="1",
+            **settings,
+        )
+
+    def ask(self, *command: str | int) -> Any:
+        """Send one command and return its reply as text."""
+        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def follow(self, primary: Watched) -> None:
+        """Become a replica."""
+        self.ask("REPLICAOF", "127.0.0.1", primary.port)
+
+    def says(self, state: str) -> bool:
+        """Whether INFO replication says so; not while it does not answer."""
+        name, _, value = state.partition(":")
+        with contextlib.suppress(RedisError, OSError):
+            return str(self.ask("INFO", "replication").get(name)) == value
+        return False
+
+
+class Sentinel(Server):
+    """One who watches. Its configuration is a file, which it rewrites itself."""
+
+    def __init__(self, binary: str, directory: Path, primary: Watched) -> None:
+        (self.port,) = free_ports(1)
+        self.address = f"127.0.0.1:{self.port}"
+        super().__init__(binary, directory)
+        file = directory / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\nunixsocket {self.path}\ndir {directory}\n"
+            f"sentinel monitor {NAME} 127.0.0.1 {primary.port} 2\n"
+            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n"
+            f"sentinel failover-timeout {NAME} 5000\n"
+        )
+        self._command = [binary, str(file), "--sentinel"]
+
+    def ask(self, *command: str | int) -> Any:
+        """Send one command and return its reply as text."""
+        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def master(self) -> dict[str, str]:
+        """Return what it knows of the primary."""
+        found: dict[str, str] = self.ask("SENTINEL", "MASTER", NAME)
+        return found
+
+
+class Sentinels:
+    """A primary with two replicas, and three sentinels.
+
+    Args:
+        binary: What to run.
+        settings: Overrides of the servers' configuration.
+    """
+
+    def __init__(self, binary: str, **settings: str) -> None:
+        self._path = Path(tempfile.mkdtemp(prefix="ce"))
+        self.servers = [Watched(binary, self._directory(f"r{number}"), **settings) for number in range(3)]
+        self.sentinels = [Sentinel(binary, self._directory(f"s{number}"), self.servers[0]) for number in range(3)]
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{','.join(sentinel.address for sentinel in self.sentinels)}/{NAME}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for one in (*self.sentinels, *self.servers):
+            one.stop()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def primary(self) -> Watched:
+        """Return the primary that the sentinels agree on; fail where they do not."""
+        ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels if sentinel.runs}
+        assert len(ports) == 1, ports
+        return next(server for server in self.servers if server.port in ports)
+
+    def replaced(self, primary: Watched) -> bool:
+        """Whether all sentinels that answer know another primary, which serves."""
+        with contextlib.suppress(RedisError, OSError, AssertionError):
+            now = self.primary()
+            return now is not primary and now.says("role:master")
+        return False
+
+    def mend(self) -> None:
+        """Start what has died, and wait until all is well: one primary, two replicas that follow it."""
+        for one in (*self.servers, *self.sentinels):
+            if not one.runs:
+                one.start()
+        eventually(self._is_well)
+
+    def replicas_are_level(self, primary: Watched) -> None:
+        """Wait until all replicas have what the primary had when this was called."""
+        offset = primary.ask("INFO", "replication")["master_repl_offset"]
+        replicas = [server for server in self.servers if server is not primary]
+        eventually(lambda: all(one.ask("INFO", "replication")["slave_repl_offset"] >= offset for one in replicas))
+
+    def _directory(self, name: str) -> Path:
+        directory = self._path / name
+        directory.mkdir()
+        return directory
+
+    def _start(self) -> None:
+        for server in self.servers:
+            server.start()
+        for replica in self.servers[1:]:
+            replica.follow(self.servers[0])
+        for sentinel in self.sentinels:
+            sentinel.start()
+        eventually(self._is_well)
+
+    def _is_well(self) -> bool:
+        """Whether every sentinel knows the others and both replicas, which follow the one primary."""
+        try:
+            known = [sentinel.master() for sentinel in self.sentinels]
+            primary = self.primary()
+        except (RedisError, OSError, AssertionError):
+            return False
+        return (
+            all((one["num-slaves"], one["num-other-sentinels"], one["flags"]) == ("2", "2", "master") for one in known)
+            and primary.says("role:master")
+            and all(one is primary or _follows(one, primary) for one in self.servers)
+        )
+
+
+def _follows(replica: Watched, primary: Watched) -> bool:
+    return replica.says("master_link_status:up") and replica.says(f"master_port:{primary.port}")
