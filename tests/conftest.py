@@ -1,4 +1,4 @@
-"""Fixtures: servers of every kind on this machine, a cluster, and stores and views on each of them."""
+"""Fixtures: servers of every kind on this machine, a cluster, one with sentinels, and stores on each of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import settings
 from redis.asyncio import Redis
 from support.clusters import Cluster, cluster_binaries
 from support.original import Original
+from support.sentinels import Sentinels
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
@@ -23,7 +24,7 @@ settings.load_profile("suite")
 
 SERVERS = binaries()
 CLUSTERS = cluster_binaries()
-BACKENDS = ["memory", *SERVERS, *(["cluster"] if CLUSTERS else [])]
+BACKENDS = ["memory", *SERVERS, *(["cluster"] if CLUSTERS else []), *(["sentinel"] if SERVERS else [])]
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +62,13 @@ def shared_servers() -> Iterator[Callable[[str], Server]]:
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[Callable[[], Cluster]]:
-    """Start a cluster of three nodes once, when first asked for; tests take a namespace of their own on it."""
+    """Start a cluster of six nodes once, when first asked for; tests take a namespace of their own on it."""
     with ExitStack() as stack:
         started: list[Cluster] = []
 
         def get() -> Cluster:
             if not started:
-                started.append(stack.enter_context(Cluster(list(CLUSTERS.values())[-1])))
+                started.append(stack.enter_context(Cluster(list(CLUSTERS.values())[-1], replicas=1)))
             return started[0]
 
         yield get
@@ -75,11 +76,26 @@ def shared_cluster() -> Iterator[Callable[[], Cluster]]:
             assert not cluster.errors("CROSSSLOT"), "a command named keys of several slots"
 
 
+@pytest.fixture(scope="session")
+def shared_sentinels() -> Iterator[Callable[[], Sentinels]]:
+    """Start servers that sentinels watch once, when first asked for; tests take a namespace of their own on them."""
+    with ExitStack() as stack:
+        started: list[Sentinels] = []
+
+        def get() -> Sentinels:
+            if not started:
+                started.append(stack.enter_context(Sentinels(list((CLUSTERS or SERVERS).values())[-1])))
+            return started[0]
+
+        yield get
+
+
 @pytest.fixture(params=BACKENDS)
 def url(
     request: pytest.FixtureRequest,
     shared_servers: Callable[[str], Server],
     shared_cluster: Callable[[], Cluster],
+    shared_sentinels: Callable[[], Sentinels],
 ) -> str:
     """The URL of each kind of store in turn."""
     match request.param:
@@ -87,6 +103,8 @@ def url(
             return "memory://"
         case "cluster":
             return shared_cluster().url
+        case "sentinel":
+            return shared_sentinels().url
         case kind:
             return shared_servers(kind).url
 

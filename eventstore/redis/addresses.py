@@ -121,6 +121,8 @@ def _sentinels(scheme: str, rest: str) -> Address:
     service, _, db = path.strip("/").partition("/")
     if not service:
         raise ValueError("name what the sentinels watch: redis+sentinel://host:port,host:port/name")
+    if db and not db.isdecimal():
+        raise ValueError("a database has a number: redis+sentinel://host:port,host:port/name/0")
     options = dict(parse_qsl(query, keep_blank_values=True))
     own = {name: options.pop(option) for option, name in _OF_SENTINELS.items() if option in options}
     servers = _connecting(dict(parse_url(f"{scheme}://{credentials}/{db}?{urlencode(options)}")))

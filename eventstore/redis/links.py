@@ -23,6 +23,7 @@ from eventstore.redis.commands import (
     key_of,
     unserved,
 )
+from eventstore.redis.link import LinkLost
 from eventstore.redis.nodes import Nodes
 from eventstore.redis.topology import Node
 
@@ -97,6 +98,8 @@ class Links(Nodes):
             try:
                 return await operation()
             except Unserved as missed:
+                if isinstance(missed, LinkLost) and missed.answered:
+                    raise  # neither another node nor another time will take these credentials
                 await self._recover(missed, pauses)
 
     # The following send what may safely run twice: reads, and writes that come to the same when repeated.

@@ -16,6 +16,7 @@ from support.clusters import Cluster, Node, cluster_binaries, free_ports
 from support.processes import Processes
 from support.projected import projected
 from support.servers import Server
+from support.whole_api import works
 
 from contextengine import ContextEngine, ServerUnfit, StoreRefused, StoreUnavailable, UnknownStoreUrl
 from eventstore import Append, MessageAdded, NotInitialized, open_store
@@ -45,18 +46,6 @@ def guarded(cluster: Cluster) -> Iterator[Cluster]:
 def host_and_port(node: Node) -> dict[str, Any]:
     """Return a node's address as redis-py takes it."""
     return {"host": "127.0.0.1", "port": node.port}
-
-
-async def works(engine: ContextEngine) -> None:
-    """Check that an engine takes sessions on all nodes, gives them back, and feels healthy."""
-    async with engine:
-        for number in range(20):
-            await engine.add_conversation_message(f"s{number}", "user", "x")
-        assert len(await engine.list_sessions()) == 20
-        for number in range(20):
-            assert [m.content for m in await engine.get_conversation_history(f"s{number}")] == ["x"]
-        health = await engine.health_check()
-        assert (health["status"], health["storage_backend"], health["redis_connected"]) == ("healthy", "redis", True)
 
 
 class TestNamed:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from redis import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
@@ -56,11 +55,6 @@ class Node(Server):
     def id(self) -> str:
         return str(self.ask("CLUSTER", "MYID"))
 
-    def ask(self, *command: str | int) -> Any:
-        """Send one command and return its reply as text."""
-        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
-            return client.execute_command(*command)
-
     def meet(self, other: Node) -> None:
         """Introduce another node."""
         self.ask("CLUSTER", "MEET", "127.0.0.1", other.port, other._bus)
@@ -69,13 +63,6 @@ class Node(Server):
         """Whether CLUSTER INFO says so; not while it does not answer."""
         with contextlib.suppress(RedisError, OSError):
             return state in self.ask("CLUSTER", "INFO")
-        return False
-
-    def says(self, state: str) -> bool:
-        """Whether INFO replication says so; not while it does not answer."""
-        with contextlib.suppress(RedisError, OSError):
-            info = self.ask("INFO", "replication")
-            return all(str(info.get(name)) == value for name, value in [state.split(":")])
         return False
 
 

@@ -6,9 +6,8 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from support.clusters import eventually, free_ports
@@ -34,21 +33,9 @@ class Watched(Server):
             **settings,
         )
 
-    def ask(self, *command: str | int) -> Any:
-        """Send one command and return its reply as text."""
-        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
-            return client.execute_command(*command)
-
     def follow(self, primary: Watched) -> None:
         """Become a replica."""
         self.ask("REPLICAOF", "127.0.0.1", primary.port)
-
-    def says(self, state: str) -> bool:
-        """Whether INFO replication says so; not while it does not answer."""
-        name, _, value = state.partition(":")
-        with contextlib.suppress(RedisError, OSError):
-            return str(self.ask("INFO", "replication").get(name)) == value
-        return False
 
 
 class Sentinel(Server):
@@ -66,11 +53,6 @@ class Sentinel(Server):
             f"sentinel failover-timeout {NAME} 5000\n"
         )
         self._command = [binary, str(file), "--sentinel"]
-
-    def ask(self, *command: str | int) -> Any:
-        """Send one command and return its reply as text."""
-        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
-            return client.execute_command(*command)
 
     def master(self) -> dict[str, str]:
         """Return what it knows of the primary."""
@@ -113,24 +95,33 @@ class Sentinels:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def primary(self) -> Watched:
-        """Return the primary that the sentinels agree on; fail where they do not."""
-        ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels if sentinel.runs}
-        assert len(ports) == 1, ports
-        return next(server for server in self.servers if server.port in ports)
+        """Return the primary on which the sentinels agree."""
+        primary = self._agreed()
+        assert primary is not None
+        return primary
 
     def replaced(self, primary: Watched) -> bool:
-        """Whether all sentinels that answer know another primary, which serves."""
-        with contextlib.suppress(RedisError, OSError, AssertionError):
-            now = self.primary()
-            return now is not primary and now.says("role:master")
-        return False
+        """Whether all sentinels know another primary."""
+        return self._agreed() not in (None, primary)
 
     def mend(self) -> None:
-        """Start what has died, and wait until all is well: one primary, two replicas that follow it."""
+        """Start what has died, and wait until all is well: one primary, two replicas that follow it.
+
+        Sentinels take their time to make a replica of a primary that comes back; here it is told at once.
+        """
         for one in (*self.servers, *self.sentinels):
             if not one.runs:
                 one.start()
+        eventually(lambda: self._agreed() is not None)
+        primary = self.primary()
+        for server in self.servers:
+            if server is not primary and not server.says(f"master_port:{primary.port}"):
+                server.follow(primary)
         eventually(self._is_well)
+
+    def fail_over(self) -> None:
+        """Have the sentinels replace a primary that is well."""
+        self.sentinels[0].ask("SENTINEL", "FAILOVER", NAME)
 
     def replicas_are_level(self, primary: Watched) -> None:
         """Wait until all replicas have what the primary had when this was called."""
@@ -154,16 +145,21 @@ class Sentinels:
 
     def _is_well(self) -> bool:
         """Whether every sentinel knows the others and both replicas, which follow the one primary."""
-        try:
-            known = [sentinel.master() for sentinel in self.sentinels]
-            primary = self.primary()
-        except (RedisError, OSError, AssertionError):
+        if (primary := self._agreed()) is None:
             return False
+        known = [sentinel.master() for sentinel in self.sentinels]
         return (
             all((one["num-slaves"], one["num-other-sentinels"], one["flags"]) == ("2", "2", "master") for one in known)
             and primary.says("role:master")
             and all(one is primary or _follows(one, primary) for one in self.servers)
         )
+
+    def _agreed(self) -> Watched | None:
+        with contextlib.suppress(RedisError, OSError):
+            ports = {int(sentinel.master()["port"]) for sentinel in self.sentinels}
+            if len(ports) == 1:
+                return next(server for server in self.servers if server.port in ports)
+        return None
 
 
 def _follows(replica: Watched, primary: Watched) -> bool:

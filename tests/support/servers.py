@@ -10,7 +10,10 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 STARTS_WITHIN = 20.0
 
@@ -110,6 +113,18 @@ class Server:
 
     def _launched(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ask(self, *command: str | int) -> Any:
+        """Send one command and return its reply as text."""
+        with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def says(self, state: str) -> bool:
+        """Whether INFO replication says so; not while it does not answer."""
+        name, _, value = state.partition(":")
+        with contextlib.suppress(RedisError, OSError):
+            return str(self.ask("INFO", "replication").get(name)) == value
+        return False
 
     def _ask(self) -> bytes:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:

@@ -81,3 +81,15 @@ def public_methods() -> set[str]:
 async def answers(engine: ContextEngine) -> dict[str, Any]:
     """Return what all reads answer."""
     return {name: await read(engine) for name, read in READS.items()}
+
+
+async def works(engine: ContextEngine) -> None:
+    """Check that an engine takes sessions of all partitions, gives them back, and feels healthy."""
+    async with engine:
+        for number in range(20):
+            await engine.add_conversation_message(f"s{number}", "user", "x")
+        assert len(await engine.list_sessions()) == 20
+        for number in range(20):
+            assert [m.content for m in await engine.get_conversation_history(f"s{number}")] == ["x"]
+        health = await engine.health_check()
+        assert (health["status"], health["storage_backend"], health["redis_connected"]) == ("healthy", "redis", True)
