@@ -13,7 +13,7 @@ the partition again, the link has seen to it: it ends its previous connection be
 Where another node serves it now, there are two cases. The slot was moved there: then what the old node had carried out
 came along with the keys, and the rest it answers with MOVED. Or a replica took over: then it has what had reached it,
 and what the old primary carries out later, alone or paused, nobody will see, for it drops its data and copies the new
-primary's before it serves again.
+primary's before it serves again. Until it has learned that, nobody who knows of the new one goes back to it.
 """
 
 from __future__ import annotations
