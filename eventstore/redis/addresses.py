@@ -25,7 +25,7 @@ _OF_A_POOL = ("max_connections", "timeout", "connection_pool")
 _OF_A_CLUSTER_CLIENT = ("response_callbacks", "himport_registry", "redis_connect_func")
 """What redis-py's cluster client keeps for itself. The last one lets replicas answer, who may not know the newest."""
 _OF_SENTINELS = {"sentinel_username": "username", "sentinel_password": "password"}
-_OF_SERVERS = ("db", "username", "password", "credential_provider")
+_OF_SERVERS = ("db", "username", "password", "credential_provider", "client_name")
 """What does not hold for sentinels as well. TLS does."""
 
 

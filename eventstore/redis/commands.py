@@ -122,6 +122,11 @@ def checked(replies: Sequence[Any]) -> Sequence[Any]:
     return replies
 
 
+def is_primary(replication: Any) -> bool:
+    """Whether a server says of itself, in INFO, that it takes writes. One that does not tell may."""
+    return not isinstance(replication, bytes) or b"role:slave" not in replication
+
+
 def pack(commands: Sequence[Command]) -> list[bytes]:
     """Return the commands as RESP."""
     packed: Callable[[Any], bytes] = hiredis.pack_command

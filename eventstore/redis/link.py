@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from eventstore.redis.commands import Argument, Command, Unserved, failure, next_reply, pack
-from eventstore.redis.sentinels import is_primary
+from eventstore.redis.commands import Argument, Command, Unserved, failure, is_primary, next_reply, pack
 from eventstore.redis.wire import Wire
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.errors import ContextEngineError, ServerUnfit, StoreRefused
-from eventstore.redis.commands import Unserved
+from eventstore.redis.commands import Unserved, is_primary
+from eventstore.redis.link import LinkLost
 from eventstore.redis.topology import Ask, Node
 
 GRACE = 0.1
@@ -131,10 +132,9 @@ class Sentinels:
                 return ServerUnfit(f"The sentinels watch no servers under the name {self._service!r}.")
             if "unknown command" in str(error):
                 return ServerUnfit("This server is no sentinel: open it with redis://.")
-        refused = (error for error in failures if isinstance(error, StoreRefused))
-        return next(refused, failures[0])
+        answered = (error for error in failures if not isinstance(error, Unserved) or _answered(error))
+        return next(answered, failures[0])
 
 
-def is_primary(replication: Any) -> bool:
-    """Whether a server says of itself, in INFO, that it takes writes. One that does not tell may."""
-    return not isinstance(replication, bytes) or b"role:slave" not in replication
+def _answered(error: Unserved) -> bool:
+    return isinstance(error, LinkLost) and error.answered

@@ -104,9 +104,9 @@ class TestNamed:
         assert topology._service == "our name"  # type: ignore[attr-defined]
         assert sentinels is not None
         assert servers.connection_class is sentinels.connection_class is SSLConnection
-        both = {"ssl_ca_certs": "/ca.pem", "client_name": "us"}
-        assert servers.settings == {"username": "bob", "password": "pw", "db": 5, **both}
-        assert sentinels.settings == {"password": "secret", **both}
+        tls = {"ssl_ca_certs": "/ca.pem"}
+        assert servers.settings == {"username": "bob", "password": "pw", "db": 5, "client_name": "us", **tls}
+        assert sentinels.settings == {"password": "secret", **tls}
         assert address_of_url("redis+sentinel://h/name").servers == (Connection, {})
 
 
@@ -133,7 +133,8 @@ class TestRefused:
     )
     async def test_a_wrong_password(self, guarded: Sentinels, user: str, options: str) -> None:
         """Credentials that a server or the sentinels refuse are no reason for memory."""
-        url = f"redis+sentinel://{user}{guarded.sentinels[0].address}/{NAME}{options}"
+        away = f"127.0.0.1:{free_ports(1)[0]}"
+        url = f"redis+sentinel://{user}{away},{guarded.sentinels[0].address}/{NAME}{options}"
         with pytest.raises(StoreRefused, match="credentials"):
             await ContextEngine(url, fallback="memory", timeout=2).initialize()
 
