@@ -16,6 +16,9 @@ Checkpoint: TypeAlias = dict[str, Any]
 Writes: TypeAlias = dict[str, Any]
 """``task_id``, ``writes`` (a list), ``version``."""
 
+EVENTS = frozenset({CheckpointStored, CheckpointWritesStored})
+"""What checkpoints are made of."""
+
 
 class CheckpointChange(msgspec.Struct, frozen=True):
     """What some events do to the checkpoints of a thread, whatever there are: so a fold never has to load them.

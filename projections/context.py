@@ -9,6 +9,9 @@ import msgspec
 
 from eventstore.events import ContextDeleted, ContextSet, RecordedEvent
 
+EVENTS = frozenset({ContextSet, ContextDeleted})
+"""What a context is made of."""
+
 
 class ContextChange(msgspec.Struct, frozen=True):
     """What some events do to a context, whatever it holds: so a fold never has to load it.

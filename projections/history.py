@@ -93,9 +93,11 @@ def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChang
     """Return the change that some more events make."""
     added: list[Message] = []
     for event in events:
-        match event.data:
-            case MessageAdded() as message:
-                added.append(message_of(event, message))
+        data = event.data
+        if type(data) is MessageAdded:
+            added.append(message_of(event, data))
+            continue
+        match data:
             case HistoryCleared():
                 change, added = HistoryChange(rewritten=event.version, cleared=True), []
             case HistoryCompacted() as compacted:
@@ -143,7 +145,10 @@ def summary_message(compaction: Compaction) -> Message | None:
 
 def size_of(content: Any, tool_calls: Any) -> int:
     """Return how many bytes of text a message gives a model to read, in UTF-8."""
-    size = len(content.encode()) if isinstance(content, str) else 0 if content is None else len(_encode(content))
+    if isinstance(content, str):
+        size = len(content) if content.isascii() else len(content.encode())
+    else:
+        size = 0 if content is None else len(_encode(content))
     return size if tool_calls is None else size + len(_encode(tool_calls))
 
 
@@ -204,7 +209,7 @@ def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
     message: Message = {
         "role": data.role,
         "content": data.content,
-        "timestamp": time_of(event),
+        "timestamp": naive_iso(event.recorded_ms) if data.occurred_at is None else time_of(event),
         "metadata": data.metadata,
         "version": event.version,
     }
@@ -223,6 +228,7 @@ def _ms_of(event: RecordedEvent) -> int:
 
 def time_of(event: RecordedEvent) -> str:
     """Write when an event happened as naive UTC: to the microsecond if it brought its own time, else as recorded."""
-    if event.occurred_at is None:
+    own = event.occurred_at
+    if own is None:
         return naive_iso(event.recorded_ms)
-    return event.occurred_at.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return own.replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -90,31 +91,53 @@ def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
     ended stays ended: only another end may change its status.
     """
     fields = msgspec.structs.asdict(state)
-    for event in events:
-        _note_time(fields, event)
-        _follow_history(fields, event)
-        match event.data:
-            case MessageAdded(role=role):
-                fields["message_count"] += 1
-                fields["request_count"] += role == "user" and not fields["created"]
-            case ContextSet() | ContextDeleted():
-                fields["context_operations"] += 1
-            case SessionStarted(user_id=user_id, metadata=metadata) if not fields["created"]:
-                fields["created"] = True
-                fields["user_id"] = user_id if user_id is not None else fields["user_id"]
-                fields["metadata"] = fields["metadata"] | metadata
-            case SessionUpdated() as update:
-                fields["request_count"] += update.requests
-                fields["error_count"] += update.errors
-                fields["total_processing_time"] += update.processing_time
-                _change(fields, update.changes)
-            case SessionEnded(status=status):
-                fields["status"], fields["ended"] = status, True
-            case CheckpointStored():
-                fields["checkpoint_count"] += 1
-            case CompactionConfigured(settings=settings):
-                fields["compaction"] = settings
+    for is_message, run in itertools.groupby(events, _is_message):
+        if is_message:
+            _take_messages(fields, list(run))
+        else:
+            for event in run:
+                _take(fields, event)
     return _checked(fields)
+
+
+def _is_message(event: RecordedEvent) -> bool:
+    return type(event.data) is MessageAdded
+
+
+def _take_messages(fields: dict[str, Any], events: list[RecordedEvent]) -> None:
+    """Take messages that follow each other: most events are messages, so these are counted together."""
+    messages: list[Any] = [event.data for event in events]
+    _note_time(fields, events[0])
+    _note_time(fields, events[-1])
+    fields["message_count"] += len(messages)
+    fields["history_messages"] += len(messages)
+    fields["history_bytes"] += sum([size_of(message.content, message.tool_calls) for message in messages])
+    if not fields["created"]:
+        fields["request_count"] += [message.role for message in messages].count("user")
+
+
+def _take(fields: dict[str, Any], event: RecordedEvent) -> None:
+    """Take an event that is no message."""
+    _note_time(fields, event)
+    _follow_history(fields, event)
+    match event.data:
+        case ContextSet() | ContextDeleted():
+            fields["context_operations"] += 1
+        case SessionStarted(user_id=user_id, metadata=metadata) if not fields["created"]:
+            fields["created"] = True
+            fields["user_id"] = user_id if user_id is not None else fields["user_id"]
+            fields["metadata"] = fields["metadata"] | metadata
+        case SessionUpdated() as update:
+            fields["request_count"] += update.requests
+            fields["error_count"] += update.errors
+            fields["total_processing_time"] += update.processing_time
+            _change(fields, update.changes)
+        case SessionEnded(status=status):
+            fields["status"], fields["ended"] = status, True
+        case CheckpointStored():
+            fields["checkpoint_count"] += 1
+        case CompactionConfigured(settings=settings):
+            fields["compaction"] = settings
 
 
 def _note_time(fields: dict[str, Any], event: RecordedEvent) -> None:
@@ -130,9 +153,6 @@ def _note_time(fields: dict[str, Any], event: RecordedEvent) -> None:
 def _follow_history(fields: dict[str, Any], event: RecordedEvent) -> None:
     """Keep count of the current history, so that nobody has to load it in order to know how long it is."""
     match event.data:
-        case MessageAdded() as message:
-            fields["history_messages"] += 1
-            fields["history_bytes"] += size_of(message.content, message.tool_calls)
         case HistoryCleared():
             fields |= {"history_messages": 0, "history_bytes": 0, "summary_bytes": 0, "rewritten": event.version}
         case HistoryCompacted() as compacted:

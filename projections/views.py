@@ -89,6 +89,7 @@ def fold(session_id: str, base: int, state: SessionState, events: Sequence[Recor
 
 
 def _fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
+    types = {type(event.data) for event in events}
     return ViewsChange(
         session_id=session_id,
         base=base,
@@ -96,8 +97,8 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         before=state,
         after=session.fold(state, events),
         history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
-        context=context.fold(ContextChange(), events),
-        checkpoints=checkpoints.fold(CheckpointChange(), events),
+        context=context.fold(ContextChange(), [] if types.isdisjoint(context.EVENTS) else events),
+        checkpoints=checkpoints.fold(CheckpointChange(), [] if types.isdisjoint(checkpoints.EVENTS) else events),
     )
 
 

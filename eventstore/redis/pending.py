@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from eventstore.appending import EncodedAppend
-from eventstore.codec import decode
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ContextEngineError,
@@ -14,8 +13,8 @@ from eventstore.errors import (
     StoreUnavailable,
     WrongExpectedVersion,
 )
-from eventstore.events import RecordedEvent
 from eventstore.redis.commands import Unserved, refusal
+from eventstore.redis.entries import all_recorded
 from eventstore.redis.link import LinkLost
 from eventstore.redis.room import Room
 from eventstore.store import Appended, Expected
@@ -91,7 +90,7 @@ class Pending:
     def _failure(self, result: list[Any]) -> ContextEngineError:
         append = self.append
         if result[0] == b"conflict":
-            events = [recorded(append.session_id, found) for found in result[2]]
+            events = all_recorded(append.session_id, result[2])
             expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
             return WrongExpectedVersion(append.session_id, expected, result[1], events)
         if result[0] == b"forgotten":
@@ -100,9 +99,3 @@ class Pending:
             reason = "a reply was lost, and what the log had then has been archived since"
             return AppendOutcomeUnknown(append.session_id, append.event_ids, reason)
         return refusal(RuntimeError(result[1].decode(errors="replace")))
-
-
-def recorded(session_id: str, found: list[Any]) -> RecordedEvent:
-    """Decode one entry of a stream reply: its id, and its single field and value."""
-    version, recorded_ms = found[0].split(b"-")
-    return decode(session_id, int(version), int(recorded_ms), found[1][1])

@@ -16,9 +16,9 @@ from eventstore.events import RecordedEvent
 from eventstore.ids import check_session_id
 from eventstore.rawlog import UNREADABLE, Archived, RawEntry
 from eventstore.redis.commands import Command, Script
+from eventstore.redis.entries import all_recorded
 from eventstore.redis.keys import Keys
 from eventstore.redis.links import Links
-from eventstore.redis.pending import recorded
 from eventstore.store import PAGE
 
 AHEAD = 3
@@ -75,7 +75,7 @@ class Log:
                             yield [decode(self.session_id, *entry) for entry in entries]  # type: ignore[arg-type]
                         low, limit = last + 1, limit and limit - (last - low + 1)
                         continue
-                page = [recorded(self.session_id, found) for found in reply]
+                page = all_recorded(self.session_id, reply)
                 if page:
                     yield page
                     low = page[-1].version + 1
@@ -102,7 +102,7 @@ class Log:
             file, reply = None, await self._links.call(*ask)
             if len(reply) < count and (_version(reply[-1]) > low if reply else high is not None):
                 file, reply = await self.file_with(low, ask)
-            page = [recorded(self.session_id, found) for found in reply]
+            page = all_recorded(self.session_id, reply)
             if page:
                 yield page
                 high = page[-1].version - 1

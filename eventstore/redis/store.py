@@ -28,13 +28,13 @@ from eventstore.ids import check_session_id, tombstone_field
 from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender
 from eventstore.redis.consumer import feed_id, pointers_of
+from eventstore.redis.entries import recorded
 from eventstore.redis.feed import RedisFeed
 from eventstore.redis.fitness import check_servers, open_namespace
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
-from eventstore.redis.pending import recorded
 from eventstore.redis.reading import Log, Pages, fields_of
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 

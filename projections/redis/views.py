@@ -11,7 +11,7 @@ import msgspec
 from eventstore.errors import CorruptLog, OutOfMemory
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
-from eventstore.redis.pending import recorded
+from eventstore.redis.entries import recorded
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
 from projections.redis.commits import COMMIT, commit_call, index_key, writes_suffix

@@ -24,7 +24,7 @@ from eventstore import MessageAdded, open_store
 from eventstore.appending import encode_append
 from eventstore.codec import encode
 from eventstore.ids import new_event_id
-from eventstore.redis.pending import recorded
+from eventstore.redis.entries import all_recorded
 from eventstore.redis.store import RedisStore
 from eventstore.store import ANY, Append
 from projections import SessionState, checkpoints, context, fold, history, session
@@ -52,14 +52,14 @@ def client_parts() -> dict[str, float]:
     """Return what the client's parts cost for each event."""
     entries = [encode(new_event_id(), MESSAGE, None) for _ in range(MANY)]
     found = [[b"%d-%d" % (n, 1_700_000_000_000 + 37 * n), [b"e", entry]] for n, entry in enumerate(entries, 1)]
-    events = [recorded("s", each) for each in found]
+    events = all_recorded("s", found)
     return {
         "check and encode an append": best(
             lambda: [encode_append("s", MESSAGE, ANY, None, LIMIT) for _ in range(MANY)], MANY
         ),
         "  of it, an event id": best(lambda: [new_event_id() for _ in range(MANY)], MANY),
         "  of it, encode and read back": best(lambda: [encode("id", MESSAGE, None) for _ in range(MANY)], MANY),
-        "decode an event": best(lambda: [recorded("s", each) for each in found], MANY),
+        "decode an event": best(lambda: all_recorded("s", found), MANY),
         "fold all views": best(lambda: fold("s", 0, SessionState(), events), MANY),
         "  of it, the session": best(lambda: session.fold(SessionState(), events), MANY),
         "  of it, the history": best(lambda: history.fold(HistoryChange(), events), MANY),
