@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eventstore.errors import ContextEngineError, ServerUnfit, StoreRefused
 from eventstore.redis.commands import Unserved, is_primary
