@@ -214,6 +214,7 @@ class Archivist:
 
     async def _not_due(self, session_id: str, head: Head, idle: timedelta) -> str:
         """Return why a session is not to be archived, nothing if it is. Its views are up to date then."""
+        await self._views.refresh()
         now = await self._store.now()
         if head.recorded_ms > (now - idle).timestamp() * 1000:
             return "something was appended to it too recently"

@@ -61,7 +61,7 @@ async def _told(options: Namespace) -> dict[str, Any]:
     keyring, manifests = keyring_of(options.public_key), manifests_of(options.manifest)
     if options.url.startswith("memory:"):
         raise InvalidInput("Another process's memory cannot be read: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
+    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
         checked = await verification(store, Verifier(store, keyring, manifests), options.session)
         events = await story.read(store, options.session)
         if not events and not checked["marks"] and not manifests:

@@ -56,7 +56,7 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
 async def _export(options: Namespace) -> tuple[int, int]:
     if options.url.startswith("memory:"):
         raise InvalidInput("Another process's memory cannot be exported: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
+    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
         exporter = Exporter(store)
         with _writing(options) as write:
             async for line in exporter.lines(options.sessions or None):

@@ -71,7 +71,7 @@ async def _import(options: Namespace) -> dict[str, Any]:
         return told
     if options.url.startswith("memory:"):
         raise InvalidInput("Another process's memory cannot be written to: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
+    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
         restorer = Restorer(store)
         sums = dict.fromkeys(Outcome, 0)
         async for done in restorer.restore(file):

@@ -74,7 +74,7 @@ async def _run(options: Namespace) -> int:
     trusted = [public_key(text_of(path)) for path in options.trusted]
     if options.url.startswith("memory:"):
         raise InvalidInput("Another process's memory cannot be sealed: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
+    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
         sealer = Sealer(store, signer, trusted)
         if options.every is None:
             done = await sealer.seal()

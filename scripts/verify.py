@@ -61,7 +61,7 @@ async def _verify(options: Namespace) -> Verdict:
     keyring, manifests = keyring_of(options.public_key), manifests_of(options.manifest)
     if options.url.startswith("memory:"):
         raise InvalidInput("Another process's memory cannot be verified: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
+    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
         return await Verifier(store, keyring, manifests).verify(options.sessions or None)
 
 
@@ -70,6 +70,7 @@ def _print(verdict: Verdict) -> None:
         {
             "namespace": verdict.namespace,
             "sessions": f"{verdict.sessions:,}",
+            "archived": f"{verdict.archived:,} of these",
             "events": f"{verdict.events:,}",
             "proved by seals": f"{verdict.sealed_events:,}",
             "newer than the seals": f"{verdict.unsealed_events:,}",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from eventstore.archive.places import ARCHIVE_VARIABLE
 from eventstore.errors import InvalidInput
 from eventstore.proof.manifests import Manifest, decode
 from eventstore.proof.signing import KEY_VARIABLE, PUBLIC_KEY_VARIABLE, Keyring, Signer, public_key
@@ -24,6 +25,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="redis://, rediss://, unix:// or embedded:///directory (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
     )
     made.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's (default: %(default)s)")
+    made.add_argument(
+        "--archive", metavar="URL", help=f"file:///directory with the archived logs (default: {ARCHIVE_VARIABLE})"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     return made
 

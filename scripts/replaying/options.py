@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime
 
 from eventstore import UnknownStoreUrl, open_store
+from eventstore.archive.places import ARCHIVE_VARIABLE
 from eventstore.opening import Opening
 from eventstore.store import DEFAULT_NAMESPACE
 from projections.replaying import Moment
@@ -20,6 +21,9 @@ def add_store(parser: argparse._ActionsContainer) -> None:
         "--url", default=URL, help="as for ContextEngine (default: CONTEXTENGINE_URL, REDIS_URL, localhost)"
     )
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
+    parser.add_argument(
+        "--archive", metavar="URL", help=f"file:///directory with the archived logs (default: {ARCHIVE_VARIABLE})"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for machines")
 
 
@@ -31,7 +35,7 @@ def store_of(options: argparse.Namespace) -> Opening:
     """
     if options.url.startswith("memory:"):
         raise UnknownStoreUrl("A script cannot see another process's memory: use redis:// or embedded:///directory.")
-    return open_store(options.url, namespace=options.namespace)
+    return open_store(options.url, namespace=options.namespace, archive=options.archive)
 
 
 def time_of(text: str) -> datetime:
