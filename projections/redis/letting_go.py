@@ -60,7 +60,8 @@ class LettingGo(Generations):
         beside = [owners + writes_suffix(owner.decode()) for owner in await self._links.call("SMEMBERS", owners)]
         of_session = (names.history, names.compaction, names.context, names.checkpoints, names.order, names.writes)
         going = [*beside, *(keys.of_session(what, session_key) for what in of_session)]
-        writes: list[Write] = [("HSET", view, LET_GO, mark), *(("UNLINK", key) for key in going)]
+        # First what makes room: a script that has written is let go on where memory is short.
+        writes: list[Write] = [*(("UNLINK", key) for key in going), ("HSET", view, LET_GO, mark)]
         named, arguments = _call_of(view, writes)
         return named, [version, *arguments]
 
