@@ -15,11 +15,13 @@ for _name in ("workers", "projections", "eventstore"):
 from contextengine.clients import get_redis_client  # noqa: E402 - after the check
 from contextengine.engine import ContextEngine  # noqa: E402
 from contextengine.values import Message, Session, SessionPage  # noqa: E402
+from eventstore.durability import Durability  # noqa: E402
 from eventstore.errors import (  # noqa: E402
     AppendOutcomeUnknown,
     CompactionFailed,
     ContextEngineError,
     CorruptLog,
+    DurabilityNotReached,
     EventTooLarge,
     FoldFailed,
     InvalidEvent,
@@ -49,6 +51,8 @@ __all__ = [
     "ContextEngine",
     "ContextEngineError",
     "CorruptLog",
+    "Durability",
+    "DurabilityNotReached",
     "EventTooLarge",
     "FoldFailed",
     "InvalidEvent",

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from eventstore import EventStore, StoreUnavailable, open_store
+from eventstore.durability import ACCEPTED
 from eventstore.errors import InvalidInput, shown
 from eventstore.logs import get_logger
 
@@ -36,7 +37,7 @@ async def connect(target: Any, *, fallback: str | None, **options: Any) -> Event
     try:
         return await open_store(url, **options)
     except StoreUnavailable as error:
-        if chosen == "error":
+        if chosen == "error" or options.get("durability", ACCEPTED) != ACCEPTED:  # memory has no more than that
             raise
         log.warning(
             "No Redis answers, so NOTHING WILL BE KEPT: this engine holds its conversations in memory, and they end "

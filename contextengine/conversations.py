@@ -38,6 +38,7 @@ class Conversations(Open):
         name: str | None = None,
         tool_calls: list[Any] | None = None,
         tool_call_id: str | None = None,
+        durability: str | None = None,
     ) -> bool:
         """Add a message to a session's conversation. A session that does not exist begins with it.
 
@@ -49,37 +50,43 @@ class Conversations(Open):
             name: As in an OpenAI message.
             tool_calls: As in an OpenAI message.
             tool_call_id: As in an OpenAI message.
+            durability: The level to wait for, if not the engine's; see `Durability`.
 
         Returns:
             True: the message is in the log.
 
         Raises:
             InvalidInput: An argument cannot be accepted.
+            DurabilityNotReached: The message is in the log, and perhaps not as safe as was asked for.
             ContextEngineError: The message was not stored; the subclass says why.
         """
         message = MessageAdded(
             text_of(role, "role"), content, dict_of(metadata, "metadata"), name, tool_calls, tool_call_id
         )
-        await self._here().append(session_id, message)
+        await self._here().append(session_id, message, durability=durability)
         return True
 
-    async def add_conversation_messages(self, session_id: str, messages: Iterable[Mapping[str, Any]]) -> bool:
+    async def add_conversation_messages(
+        self, session_id: str, messages: Iterable[Mapping[str, Any]], *, durability: str | None = None
+    ) -> bool:
         """Add several messages at once, all or none, 1,000 at most.
 
         Args:
             session_id: The session.
             messages: Dicts in the form of OpenAI messages, with ``metadata`` if you like. Keys that are none of a
                 message's fields are kept in its metadata.
+            durability: The level to wait for, if not the engine's; see `Durability`.
 
         Returns:
             True: the messages are in the log.
 
         Raises:
             InvalidInput: A message cannot be accepted. None was added.
+            DurabilityNotReached: The messages are in the log, and perhaps not as safe as was asked for.
         """
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             raise InvalidInput(f"messages must be a list of dicts, not {type(messages).__name__}.")
-        await self._here().append(session_id, *[_message(message) for message in messages])
+        await self._here().append(session_id, *[_message(message) for message in messages], durability=durability)
         return True
 
     async def get_conversation_history(

@@ -17,6 +17,7 @@ from contextengine.monitoring import Monitoring
 from contextengine.runtime import Runtime
 from eventstore.archive.places import Archive, open_archive
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
+from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import InvalidInput
 from eventstore.opening import DEFAULT_TIMEOUT
 from eventstore.store import DEFAULT_NAMESPACE
@@ -52,6 +53,8 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
         archive: Where the logs of archived sessions lie: ``file:///directory``, or an
             `eventstore.archive.places.Archive`; by default what ``CONTEXTENGINE_ARCHIVE`` names. They are read as if
             they had never left Redis; without it they raise `SessionArchived`.
+        durability: What has to have happened to an event before a call that writes it returns: ``accepted`` (it is in
+            the server's memory), ``fsynced``, ``replicated`` or ``replicated:<replicas>``; see `Durability`.
         compression_config: When histories are compacted, and how. By default they are not, unless somebody asks.
         llm_client: What writes summaries: something with ``generate_text`` (and ``get_embeddings``, if you like), or an
             async function from a prompt to a text. Without it the built-in summarizer does.
@@ -77,6 +80,7 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
         timeout: float = DEFAULT_TIMEOUT,
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         archive: Archive | str | None = None,
+        durability: str = ACCEPTED,
         compression_config: CompressionConfig | None = None,
         llm_client: Any = None,
         compression_policy: Any = None,
@@ -115,12 +119,13 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
         self._target = url if redis_client is None else redis_client
         self._fallback = fallback
         self._workers = workers
-        self._options = {
+        self._options: dict[str, Any] = {
             "namespace": namespace,
             "partitions": partitions,
             "timeout": timeout,
             "max_event_bytes": max_event_bytes,
             "archive": open_archive(archive),
+            "durability": Durability(durability),
         }
         self._runtime: Runtime | None = None
         self._changing = asyncio.Lock()
@@ -133,7 +138,7 @@ class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, 
 
         Raises:
             StoreUnavailable: The server does not answer, and the fallback is ``error``.
-            ServerUnfit: The server's version or settings would lose events.
+            ServerUnfit: The server's version or settings would lose events, or cannot reach the durability.
             PartitionCountMismatch: The namespace was made with another partition count.
             InvalidInput: A setting cannot be accepted.
         """

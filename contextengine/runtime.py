@@ -17,6 +17,7 @@ from eventstore import (
     ContextDeleted,
     ContextEngineError,
     ContextSet,
+    DurabilityNotReached,
     Event,
     EventStore,
     InvalidSessionId,
@@ -77,7 +78,12 @@ class Runtime:
             self._not_all_work()
 
     async def append(
-        self, session_id: str, *events: Event, expected_version: ExpectedVersion = ANY, begins: bool = False
+        self,
+        session_id: str,
+        *events: Event,
+        expected_version: ExpectedVersion = ANY,
+        begins: bool = False,
+        durability: str | None = None,
     ) -> Appended:
         """Append to the log, and count it. Raises as `EventStore.append` does.
 
@@ -86,6 +92,7 @@ class Runtime:
             events: The events.
             expected_version: What the session must be.
             begins: Whether the caller knows that the session begins with it, though its stream does not.
+            durability: The level to wait for; None for the store's.
 
         Raises:
             InvalidSessionId: The id is that of the global context, and the event is no context's.
@@ -93,10 +100,14 @@ class Runtime:
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
         with self.tally.under_way:
-            appended = await self.store.append(session_id, events, expected_version=expected_version)
-            self.tally.count(appended, events, begins=begins)
-        if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
-            self._remember(session_id)
+            try:
+                appended = await self.store.append(
+                    session_id, events, expected_version=expected_version, durability=durability
+                )
+            except DurabilityNotReached as stored:
+                self._note(_of(stored), events, begins=begins)
+                raise
+            self._note(appended, events, begins=begins)
         return appended
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
@@ -104,8 +115,9 @@ class Runtime:
         with self.tally.under_way:
             results = await self.store.append_many(appends)
             for append, result in zip(appends, results, strict=True):
-                if isinstance(result, Appended):
-                    self.tally.count(result, append.events)
+                appended = _of(result) if isinstance(result, DurabilityNotReached) else result
+                if isinstance(appended, Appended):
+                    self.tally.count(appended, append.events)
             return results
 
     async def exists(self, session_id: str) -> bool:
@@ -114,6 +126,13 @@ class Runtime:
         if session_id not in self._known and await self.queries.exists(session_id):
             self._remember(session_id)
         return session_id in self._known
+
+    def _note(self, appended: Appended, events: Sequence[Event], *, begins: bool) -> None:
+        """Take note of what is in the log."""
+        session_id = appended.session_id
+        self.tally.count(appended, events, begins=begins)
+        if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
+            self._remember(session_id)
 
     def _remember(self, session_id: str) -> None:
         if len(self._known) >= MOST_KNOWN:
@@ -150,6 +169,10 @@ class Runtime:
 
     def _compaction_worker(self) -> FeedWorker:
         return CompactionWorker(self.store, self.compactor, name=self._name)
+
+
+def _of(stored: DurabilityNotReached) -> Appended:
+    return Appended(stored.session_id, stored.version, stored.event_ids, stored.reached)
 
 
 class Open:

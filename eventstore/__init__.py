@@ -1,10 +1,12 @@
 """The log: one append-only stream of immutable events per session."""
 
+from eventstore.durability import Durability
 from eventstore.errors import (
     AppendOutcomeUnknown,
     CompactionFailed,
     ContextEngineError,
     CorruptLog,
+    DurabilityNotReached,
     EventTooLarge,
     FoldFailed,
     InvalidEvent,
@@ -60,6 +62,8 @@ __all__ = [
     "ContextEngineError",
     "ContextSet",
     "CorruptLog",
+    "Durability",
+    "DurabilityNotReached",
     "Event",
     "EventStore",
     "EventTooLarge",

@@ -11,6 +11,7 @@ ContextEngineError
 ├── WrongExpectedVersion         somebody else appended first; nothing was written
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
+├── DurabilityNotReached         the events are in the log, and perhaps not as safe as was asked for
 ├── StoreRefused                 the server answered with an error; nothing was written
 │   ├── NotPermitted             its user may not do that
 │   └── OutOfMemory              it has no memory left; reads go on
@@ -31,6 +32,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventstore.durability import Durability
     from eventstore.events import RecordedEvent
 
 
@@ -147,6 +149,35 @@ class AppendOutcomeUnknown(ContextEngineError, ConnectionError):
         )
         self.session_id = session_id
         self.event_ids = list(event_ids)
+
+
+class DurabilityNotReached(ContextEngineError):
+    """The events are in the log, and it is not known that they have reached the durability level in time.
+
+    They may reach it yet. Appending them anew would store them twice.
+
+    Attributes:
+        session_id: The session.
+        version: The session's version after the append.
+        event_ids: The ids of the events.
+        wanted: The level that was asked for.
+        reached: The highest level that they are known to have reached.
+    """
+
+    def __init__(
+        self, session_id: str, version: int, event_ids: Sequence[str], wanted: Durability, reached: Durability, why: str
+    ) -> None:
+        """Keep what an append returns, and the levels."""
+        super().__init__(
+            f"{len(event_ids)} event(s) of session {session_id!r} are in the log, up to version {version}, and are "
+            f"{reached}, not {wanted}: {why}. Do not append them anew: they exist. Should a server take over that "
+            "lacks them, outcome(error.session_id, error.event_ids) says so."
+        )
+        self.session_id = session_id
+        self.version = version
+        self.event_ids = list(event_ids)
+        self.wanted = wanted
+        self.reached = reached
 
 
 class StoreRefused(ContextEngineError):

@@ -12,6 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from eventstore.archive.places import Archive, open_archive
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
+from eventstore.durability import ACCEPTED, Durability
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
@@ -36,6 +37,7 @@ class Opening:
         timeout: float,
         max_event_bytes: int,
         archive: Archive | str | None,
+        durability: str,
     ) -> None:
         """Check what can be checked without asking a server."""
         check_namespace(namespace)
@@ -50,6 +52,7 @@ class Opening:
         self._timeout = timeout
         self._max_event_bytes = max_event_bytes
         self._archive = open_archive(archive)
+        self._durability = Durability(durability)
         self._store: EventStore | None = None
 
     def __await__(self) -> Generator[Any, None, EventStore]:
@@ -71,16 +74,21 @@ class Opening:
             return await self._open_redis(Links.of_client(self._target, self._timeout))
         scheme, rest = _split(self._target)
         if scheme == "memory":
-            return MemoryStore(
-                self._namespace, self._partitions or DEFAULT_PARTITIONS, self._max_event_bytes, self._archive
-            )
+            partitions = self._partitions or DEFAULT_PARTITIONS
+            return MemoryStore(self._namespace, partitions, self._max_event_bytes, self._archive, self._durability)
         if scheme == "embedded":
             return await self._open_embedded(rest)
         return await self._open_redis(Links.from_url(self._target, self._timeout))
 
     async def _open_redis(self, links: Links, on_close: Callable[[], Awaitable[None]] | None = None) -> EventStore:
         return await RedisStore.open(
-            links, self._namespace, self._partitions, self._max_event_bytes, on_close, self._archive
+            links,
+            self._namespace,
+            self._partitions,
+            self._max_event_bytes,
+            on_close,
+            self._archive,
+            self._durability,
         )
 
     async def _open_embedded(self, rest: str) -> EventStore:
@@ -108,6 +116,7 @@ def open_store(
     timeout: float = DEFAULT_TIMEOUT,
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
     archive: Archive | str | None = None,
+    durability: str = ACCEPTED,
 ) -> Opening:
     """Open the log. Await the result, or use it with ``async with``.
 
@@ -124,12 +133,14 @@ def open_store(
         max_event_bytes: The largest encoded event that is accepted.
         archive: Where the logs are that were archived: ``file:///directory``, or an
             `eventstore.archive.places.Archive`. By default what ``CONTEXTENGINE_ARCHIVE`` names, if it is set.
+        durability: The level that appends wait for, unless they name another: ``accepted``, ``fsynced``, ``replicated``
+            or ``replicated:<replicas>``. See `Durability`.
 
     Raises:
         UnknownStoreUrl: No store serves such a URL.
         InvalidInput: Another argument cannot be accepted.
         StoreUnavailable: The server does not answer (when awaited, as the following).
-        ServerUnfit: The server's version or settings would lose events.
+        ServerUnfit: The server's version or settings would lose events, or cannot reach the durability.
         PartitionCountMismatch: The namespace was made with another partition count.
     """
     if isinstance(target, str):
@@ -139,7 +150,7 @@ def open_store(
             "A store is opened from a URL or from a redis.asyncio.Redis or RedisCluster client, "
             f"not {type(target).__name__}."
         )
-    return Opening(target, namespace, partitions, timeout, max_event_bytes, archive)
+    return Opening(target, namespace, partitions, timeout, max_event_bytes, archive, durability)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, TypeAlias
 import msgspec
 
 from eventstore.archive.places import Archive
+from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import ContextEngineError, InvalidInput, shown
 from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Feed, Pointer, Position
@@ -45,11 +46,13 @@ class Appended(msgspec.Struct, frozen=True):
         session_id: The session.
         version: The session's version after it: that of the last appended event.
         event_ids: The ids of the appended events, oldest first.
+        durability: The level that is known to be reached.
     """
 
     session_id: str
     version: int
     event_ids: list[str]
+    durability: Durability = ACCEPTED
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -90,6 +93,8 @@ class EventStore(Protocol):
     partitions: int
     archive: Archive | None
     """Where the logs lie that were archived, if the store was opened with such a place."""
+    durability: Durability
+    """The level of appends that name none."""
 
     @property
     def feed(self) -> Feed:
@@ -103,6 +108,7 @@ class EventStore(Protocol):
         *,
         expected_version: ExpectedVersion = ANY,
         meta: Mapping[str, Any] | None = None,
+        durability: str | None = None,
     ) -> Appended:
         """Append events to a session, all or none, in one round trip.
 
@@ -111,6 +117,8 @@ class EventStore(Protocol):
             events: One to 1,000 events. The encoded size of each is limited, to 1 MiB by default.
             expected_version: What the session must be for the append to happen.
             meta: A JSON object kept beside each event, such as ``{"actor": ..., "correlation_id": ...}``.
+            durability: The level to wait for: ``accepted``, ``fsynced``, ``replicated`` or ``replicated:<replicas>``;
+                see `Durability`. Left out, that of the store.
 
         Raises:
             InvalidInput: An argument cannot be accepted.
@@ -119,16 +127,21 @@ class EventStore(Protocol):
             StoreUnavailable: The server could not be reached. Nothing was written.
             StoreRefused: The server answered with an error. Nothing was written.
             AppendOutcomeUnknown: The server went away in between and did not come back in time.
+            DurabilityNotReached: The events are in the log, and it is not known that they reached the level.
+            ServerUnfit: The server cannot reach the level at all. Nothing was written.
         """
         ...
 
-    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+    async def append_many(
+        self, appends: Sequence[Append], *, durability: str | None = None
+    ) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go: one result per append, in their order.
 
         Each append is atomic by itself; one that fails has its exception in its place and does not touch the others.
 
         Raises:
             InvalidInput: An argument of one of them cannot be accepted. Nothing was written for any.
+            ServerUnfit: The server cannot reach the level. Nothing was written for any.
         """
         ...
 

@@ -18,6 +18,7 @@ from eventstore.archive.files import missing, open_file
 from eventstore.archive.places import Archive
 from eventstore.codec import decode
 from eventstore.conflicts import CONFLICTING_EVENTS, told_in_full
+from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import (
     ContextEngineError,
     InvalidInput,
@@ -52,8 +53,20 @@ Stored: TypeAlias = tuple[int, bytes | None]
 class MemoryStore:
     """An `eventstore.store.EventStore` in memory. Make one with ``open_store("memory://")``."""
 
-    def __init__(self, namespace: str, partitions: int, max_event_bytes: int, archive: Archive | None = None) -> None:
-        """Begin empty."""
+    def __init__(
+        self,
+        namespace: str,
+        partitions: int,
+        max_event_bytes: int,
+        archive: Archive | None = None,
+        durability: Durability = ACCEPTED,
+    ) -> None:
+        """Begin empty.
+
+        Raises:
+            InvalidInput: The durability is more than memory has.
+        """
+        self.durability = _kept_here(durability)
         self.archive = archive
         self.archived: dict[str, Archived] = {}
         self.namespace = namespace
@@ -74,17 +87,22 @@ class MemoryStore:
         *,
         expected_version: ExpectedVersion = ANY,
         meta: Mapping[str, Any] | None = None,
+        durability: str | None = None,
     ) -> Appended:
         """Append events to a session, all or none. See `EventStore.append`."""
         self._check_open()
+        _kept_here(durability)
         try:
             return self._append(encode_append(session_id, events, expected_version, meta, self._max_event_bytes))
         except WrongExpectedVersion as conflict:
             raise await told_in_full(self, conflict) from None
 
-    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+    async def append_many(
+        self, appends: Sequence[Append], *, durability: str | None = None
+    ) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
         self._check_open()
+        _kept_here(durability)
         encoded = [
             encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
         ]
@@ -317,6 +335,17 @@ class MemoryStore:
     def _check_not_forgotten(self, session_id: str) -> None:
         if self.tombstones and session_id not in self._logs and tombstone_field(session_id.encode()) in self.tombstones:
             raise SessionForgotten(session_id)
+
+
+def _kept_here(durability: str | None) -> Durability:
+    """Return the one level that memory has.
+
+    Raises:
+        InvalidInput: Another was asked for.
+    """
+    if durability is not None and Durability(durability) != ACCEPTED:
+        raise InvalidInput(f"memory:// keeps nothing, so nothing in it can be {durability!r}: use a server.")
+    return ACCEPTED
 
 
 def _as_expected(expected: ExpectedVersion, version: int) -> bool:

@@ -44,7 +44,7 @@ end
 
 -- First decide everything, because a script's writes are not rolled back.
 local found = call('HMGET', heads, unpack(sessions))
-local versions, times, bases, results, pointers, conflicts = {}, {}, {}, {}, {}, nil
+local versions, times, bases, results, pointers, conflicts, again = {}, {}, {}, {}, {}, nil, nil
 local told = 0
 for a = 1, appends do
   local session, place = sessions[a], places[a]
@@ -65,6 +65,7 @@ for a = 1, appends do
     results[a] = {'unknown'}
   elseif there then
     results[a] = {'already', there + n - 1}
+    if found[a] then again = {session, found[a]} end
   elseif expected == 'any' or as_expected(expected, version) then
     bases[a] = version
     version = version + n
@@ -78,6 +79,9 @@ for a = 1, appends do
   end
   versions[session] = version
 end
+
+-- A WAIT behind this call has to cover what came on an earlier connection, so there has to be a write on this one.
+if again then call('HSET', heads, unpack(again)) end
 
 -- Then write. The feed comes first: if the server has no memory left, it refuses here, with nothing written. And its
 -- entry's id tells the time.

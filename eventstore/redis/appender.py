@@ -43,12 +43,13 @@ LEAST_PER_FLUSH = 16
 _EXPECTED = {Expected.ANY: "any", Expected.NO_STREAM: "none", Expected.EXISTS: "some"}
 
 
-class _Group:
+class Group:
     """The appends of one script call: all of one partition."""
 
     __slots__ = ("members", "partition", "size")
 
     def __init__(self, partition: int, members: list[Pending]) -> None:
+        """Begin with these."""
         self.partition = partition
         self.members = members
         self.size = 0  # bytes of the events
@@ -104,12 +105,18 @@ class Appender:
         epoch = self._forget_old_epochs()
         all_pending, self._pending = self._pending, []
         self._enough = max(LEAST_PER_FLUSH, self._room.taken // 2)
-        by_link: dict[Link, list[_Group]] = {}
+        by_link: dict[Link, list[Group]] = {}
         for group in self._grouped(all_pending):
-            by_link.setdefault(self._links.shared(self._keys.heads(group.partition)), []).append(group)
+            by_link.setdefault(self._link_of(group), []).append(group)
         for link, groups in by_link.items():
-            link.send([self._command(group) for group in groups], partial(self._settle_first, groups, epoch))
-            link.flush()
+            self._leave(link, groups, epoch)
+
+    def _link_of(self, group: Group) -> Link:
+        return self._links.shared(self._keys.heads(group.partition))
+
+    def _leave(self, link: Link, groups: list[Group], epoch: int) -> None:
+        link.send([self._command(group) for group in groups], partial(self._settle_first, groups, epoch))
+        link.flush()
 
     def _forget_old_epochs(self) -> int:
         """Forget what was learned before a connection was made anew or the slots moved. Return the present epoch."""
@@ -119,10 +126,10 @@ class Appender:
             self._known_in = epoch
         return epoch
 
-    def _grouped(self, all_pending: list[Pending]) -> list[_Group]:
+    def _grouped(self, all_pending: list[Pending]) -> list[Group]:
         """Divide appends by partition, and those of one partition into script calls of bounded size."""
-        groups: list[_Group] = []
-        open_groups: dict[int, _Group] = {}
+        groups: list[Group] = []
+        open_groups: dict[int, Group] = {}
         known, known_in = self._known, self._known_in
         for pending in all_pending:
             if not pending.awaited():
@@ -131,14 +138,14 @@ class Appender:
             partition = self._keys.partition(append.session_key)
             group = open_groups.get(partition)
             if group is None or not group.takes(append.size):
-                group = open_groups[partition] = _Group(partition, [])
+                group = open_groups[partition] = Group(partition, [])
                 groups.append(group)
             group.members.append(pending)
             group.size += append.size
             pending.at_least, pending.epoch = known.get(append.session_key, 0), known_in
         return groups
 
-    def _command(self, group: _Group) -> Command:
+    def _command(self, group: Group) -> Command:
         """Return the call of the script for a group."""
         partition = group.partition
         keys = [self._keys.heads(partition), self._keys.feed(partition), self._keys.tombstones(partition)]
@@ -156,7 +163,10 @@ class Appender:
             )
         return ("EVALSHA", APPEND.sha, len(keys), *keys, *arguments)
 
-    def _settle_first(self, groups: list[_Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
+    def _batch(self, group: Group) -> Batch:
+        return Batch(self._keys.heads(group.partition), [self._command(group)], APPEND)
+
+    def _settle_first(self, groups: list[Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
         """Settle what the first try has dealt with; the rest is sent again."""
         if isinstance(outcome, LinkLost):
             left, unserved = groups, outcome
@@ -167,7 +177,7 @@ class Appender:
             self._resending.add(task)
             task.add_done_callback(self._resending.discard)
 
-    def _settle(self, groups: list[_Group], replies: Sequence[Any], epoch: int) -> list[_Group]:
+    def _settle(self, groups: list[Group], replies: Sequence[Any], epoch: int) -> list[Group]:
         """Give every caller its result. Return the groups whose node has not carried out anything."""
         left = []
         for group, reply in zip(groups, replies, strict=True):
@@ -183,36 +193,36 @@ class Appender:
                     known[pending.append.session_key] = pending.settle(result)
         return left
 
-    async def _resend(self, groups: list[_Group], unserved: Unserved | None) -> None:
+    async def _resend(self, groups: list[Group], unserved: Unserved | None) -> None:
         """Send groups again until they are settled, nobody awaits them any more, or the time is up."""
         pauses = Pauses(self._links.timeout)
         try:
-            _note(groups, unserved)
+            note(groups, unserved)
             while groups:
                 if unserved is not None:
                     if self._links.closed or not await pauses.next():
                         break
                     await self._links.refresh()
-                    groups = _awaited(groups)
+                    groups = awaited(groups)
                 groups, unserved = await self._try_again(groups)
         except asyncio.CancelledError:
             unserved = LinkLost("the event loop ended", sent=True, epoch=self._links.epoch)
-            _note(groups, unserved)
+            note(groups, unserved)
             raise
         finally:
             if unserved is not None:
-                for pending in _each(groups):
+                for pending in each(groups):
                     pending.fail(unserved)
 
-    async def _try_again(self, groups: list[_Group]) -> tuple[list[_Group], Unserved | None]:
+    async def _try_again(self, groups: list[Group]) -> tuple[list[Group], Unserved | None]:
         """Send groups once more. Return those that were not served, and why the last of them was not."""
         epoch = self._forget_old_epochs()
-        left: list[_Group] = []
+        left: list[Group] = []
         why = None
-        batches = [Batch(self._keys.heads(group.partition), [self._command(group)], APPEND) for group in groups]
+        batches = [self._batch(group) for group in groups]
         for group, outcome in zip(groups, await self._links.send(batches), strict=True):
             if isinstance(outcome, Unserved):
-                _note([group], outcome)
+                note([group], outcome)
                 left.append(group)
                 why = outcome
             else:
@@ -220,17 +230,18 @@ class Appender:
         return left, why
 
 
-def _each(groups: list[_Group]) -> Iterator[Pending]:
+def each(groups: list[Group]) -> Iterator[Pending]:
+    """Give every append of some groups."""
     return (pending for group in groups for pending in group.members)
 
 
-def _note(groups: list[_Group], unserved: Unserved | None) -> None:
+def note(groups: list[Group], unserved: Unserved | None) -> None:
     """Note for every append that a try failed; None stands for one that the node refused to carry out."""
-    for pending in _each(groups):
+    for pending in each(groups):
         pending.missed(unserved)
 
 
-def _awaited(groups: list[_Group]) -> list[_Group]:
+def awaited(groups: list[Group]) -> list[Group]:
     """Leave out the appends that nobody awaits any more."""
-    left = [_Group(group.partition, [each for each in group.members if each.awaited()]) for group in groups]
+    left = [Group(group.partition, [pending for pending in group.members if pending.awaited()]) for group in groups]
     return [group for group in left if group.members]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -45,6 +46,7 @@ class Links(Nodes):
         """
         super().__init__(address, timeout)
         self.timeout = timeout
+        self._address = address
 
     @classmethod
     def from_url(cls, url: str, timeout: float) -> Links:
@@ -63,6 +65,10 @@ class Links(Nodes):
         """Take the settings of a redis-py client; the client itself is left alone."""
         return cls(address_of_client(client), timeout)
 
+    def apart(self) -> Links:
+        """Return other links to the same Redis: what blocks there holds up nobody here."""
+        return Links(self._address._replace(topology=copy.copy(self.topology)), self.timeout)
+
     async def send(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Send each batch to its node, and return for each what became of it.
 
@@ -77,10 +83,10 @@ class Links(Nodes):
         for i, batch in enumerate(batches):
             error = not_executed(outcomes[i])
             if isinstance(error, NoScriptError) and batch.script is not None:
-                again[i] = Parcel(parcels[i].link, batch.commands, [_load(batch.script)])
+                again[i] = Parcel(parcels[i].link, batch.commands, [load(batch.script)])
             elif type(error) is AskError:
                 # ASKING holds for the next command, and for a whole transaction.
-                before = [_load(batch.script)] if batch.script is not None else []
+                before = [load(batch.script)] if batch.script is not None else []
                 again[i] = Parcel(self.to(self._node_in(error, batch.key)), batch.commands, [*before, ("ASKING",)])
         if again:
             for i, outcome in zip(again, await exchange(list(again.values())), strict=True):
@@ -168,7 +174,8 @@ class Links(Nodes):
         return self.topology.node_at(error.host, error.port, self.topology.node_of(key))
 
 
-def _load(script: Script) -> Command:
+def load(script: Script) -> Command:
+    """Return the command that makes a script known to a server."""
     return ("SCRIPT", "LOAD", script.text)
 
 

@@ -9,11 +9,13 @@ from eventstore.appending import EncodedAppend
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ContextEngineError,
+    DurabilityNotReached,
     SessionForgotten,
     StoreUnavailable,
     WrongExpectedVersion,
 )
 from eventstore.redis.commands import Unserved, refusal
+from eventstore.redis.confirming import Confirmed
 from eventstore.redis.entries import all_recorded
 from eventstore.redis.link import LinkLost
 from eventstore.redis.room import Room
@@ -23,7 +25,7 @@ from eventstore.store import Appended, Expected
 class Pending:
     """An append on its way, and the future that its caller awaits."""
 
-    __slots__ = ("_room", "_taken", "append", "at_least", "epoch", "future", "resend_after", "sent")
+    __slots__ = ("_room", "_taken", "append", "at_least", "confirmed", "epoch", "future", "resend_after", "sent")
 
     def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended], room: Room, taken: int) -> None:
         """Not be sent yet, and have taken so much of the room on the way."""
@@ -35,6 +37,7 @@ class Pending:
         self.epoch = 0
         self.resend_after: int | None = None
         self.sent = False
+        self.confirmed: Confirmed | None = None  # None where nothing was to be confirmed
 
     def missed(self, unserved: Unserved | None) -> None:
         """Note that a try failed, and from where on the next one has to look for the events."""
@@ -83,9 +86,18 @@ class Pending:
                 return 0
             result = result[1]
         if waits:
-            self.future.set_result(Appended(self.append.session_id, result, self.append.event_ids))
+            self._succeed(result)
         version: int = result
         return version
+
+    def _succeed(self, version: int) -> None:
+        append, confirmed = self.append, self.confirmed
+        if confirmed is None:
+            self.future.set_result(Appended(append.session_id, version, append.event_ids))
+        elif confirmed.reached == confirmed.wanted:
+            self.future.set_result(Appended(append.session_id, version, append.event_ids, confirmed.reached))
+        else:
+            self.future.set_exception(DurabilityNotReached(append.session_id, version, append.event_ids, *confirmed))
 
     def _failure(self, result: list[Any]) -> ContextEngineError:
         append = self.append

@@ -13,6 +13,7 @@ import anyio
 from eventstore.appending import EncodedAppend, encode_append
 from eventstore.archive.places import Archive
 from eventstore.conflicts import told_in_full
+from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import (
     ContextEngineError,
     InvalidInput,
@@ -28,6 +29,7 @@ from eventstore.ids import check_session_id, tombstone_field
 from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender
 from eventstore.redis.consumer import feed_id, pointers_of
+from eventstore.redis.durable import Levels
 from eventstore.redis.entries import recorded
 from eventstore.redis.feed import RedisFeed
 from eventstore.redis.fitness import check_servers, open_namespace
@@ -54,6 +56,7 @@ class RedisStore:
         max_event_bytes: int,
         on_close: Callable[[], Awaitable[None]] | None,
         archive: Archive | None = None,
+        durability: Durability = ACCEPTED,
     ) -> None:
         """Take the parts; `open` makes them."""
         self.links = links
@@ -64,6 +67,8 @@ class RedisStore:
         self.feed = RedisFeed(links, self.keys)
         self._max_event_bytes = max_event_bytes
         self._appenders = PerLoop(lambda: Appender(links, self.keys))
+        self._levels = Levels(links, self.keys)
+        self.durability = durability
         self._on_close = on_close
         self._closed = False
 
@@ -76,12 +81,13 @@ class RedisStore:
         max_event_bytes: int,
         on_close: Callable[[], Awaitable[None]] | None = None,
         archive: Archive | None = None,
+        durability: Durability = ACCEPTED,
     ) -> Self:
         """Check the server and the namespace, and return the store. ``on_close`` is awaited after the store's close.
 
         Raises:
             StoreUnavailable: The server does not answer.
-            ServerUnfit: Its version or settings would lose events.
+            ServerUnfit: Its version or settings would lose events, or cannot reach the durability.
             StoreRefused: The server refuses the credentials.
             PartitionCountMismatch: The namespace was made with another count.
         """
@@ -89,6 +95,8 @@ class RedisStore:
             await links.discover()
             await check_servers(links)
             count = await open_namespace(links, namespace, partitions)
+            store = cls(links, namespace, count, max_event_bytes, on_close, archive, durability)
+            await store._appender(durability)  # it refuses a level that cannot be reached
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await links.aclose()
@@ -99,7 +107,7 @@ class RedisStore:
                 advice = "Check that it runs, and the URL and credentials."
                 raise StoreUnavailable(f"No Redis answers. {error} {advice}") from error
             raise
-        return cls(links, namespace, count, max_event_bytes, on_close, archive)
+        return store
 
     async def append(
         self,
@@ -108,23 +116,27 @@ class RedisStore:
         *,
         expected_version: ExpectedVersion = ANY,
         meta: Mapping[str, Any] | None = None,
+        durability: str | None = None,
     ) -> Appended:
         """Append events to a session, all or none. See `EventStore.append`."""
         self._check_open()
         append = encode_append(session_id, events, expected_version, meta, self._max_event_bytes)
-        appender = self._appenders.here()
+        level = self.durability if durability is None else Durability(durability)
+        appender = self._appenders.here() if level == ACCEPTED else await self._levels.appender(level)
         try:
             return await (appender.submit_now(append) or await appender.submit(append))
         except WrongExpectedVersion as conflict:
             raise await told_in_full(self, conflict) from None
 
-    async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
+    async def append_many(
+        self, appends: Sequence[Append], *, durability: str | None = None
+    ) -> list[Appended | ContextEngineError]:
         """Append to several sessions in one go. See `EventStore.append_many`."""
         self._check_open()
         encoded: list[EncodedAppend] = [
             encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
         ]
-        appender = self._appenders.here()
+        appender = await self._appender(self.durability if durability is None else Durability(durability))
         futures = [await appender.submit(append) for append in encoded]
         results: list[Appended | ContextEngineError] = []
         for future in futures:
@@ -243,6 +255,7 @@ class RedisStore:
     async def aclose(self) -> None:
         """Close the connections."""
         self._closed = True
+        await self._levels.aclose()
         await self.links.aclose()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
@@ -255,6 +268,10 @@ class RedisStore:
     async def __aexit__(self, *exc: object) -> None:
         """Close the store."""
         await self.aclose()
+
+    async def _appender(self, level: Durability) -> Appender:
+        """Return the running loop's appender of a level."""
+        return self._appenders.here() if level == ACCEPTED else await self._levels.appender(level)
 
     def _check_open(self) -> None:
         if self._closed:

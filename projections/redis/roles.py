@@ -90,12 +90,14 @@ _PROJECTS = (
     Grant("del hdel hincrby hset lpush ltrim rpush sadd set zadd zrem", VIEWS),
     Grant("hdel hincrby hset", ("parked@*", "attempts@*", "workers")),
 )
+# Of what blocks and names no key there are WAIT and WAITAOF; older servers do not know the latter's name.
+_APPENDING = f"{CONNECTION} client|kill wait @blocking"
 _READS = Grant(ENGINE_READS, ("*",), "R")
 
 ROLES = {
     "reader": Role(CONNECTION, (_READS,)),
-    "writer": Role(f"{CONNECTION} client|kill", (_READS, *_APPENDS), "hget hsetnx"),
-    "worker": Role(f"{CONNECTION} client|kill client|unblock", (_READS, *_APPENDS, *_PROJECTS), "hget hsetnx"),
+    "writer": Role(_APPENDING, (_READS, *_APPENDS), "hget hsetnx"),
+    "worker": Role(f"{_APPENDING} client|unblock", (_READS, *_APPENDS, *_PROJECTS), "hget hsetnx"),
     "auditor": Role(f"{CONNECTION} acl|whoami", (Grant("@read", ("*",), "R", "dbsize keys randomkey scan"),)),
 }
 

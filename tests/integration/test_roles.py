@@ -16,7 +16,7 @@ from support.servers import Server, binaries
 from support.waiting import until
 from support.whole_api import OPENS, READS, TELLS, WRITES, answers, public_methods
 
-from contextengine import ContextEngine, InvalidInput, NotPermitted
+from contextengine import ContextEngine, DurabilityNotReached, InvalidInput, NotPermitted, ServerUnfit
 from eventstore import MessageAdded, RecordedEvent, open_store
 from eventstore.redis.store import RedisStore
 from eventstore.store import DEFAULT_NAMESPACE
@@ -74,6 +74,20 @@ def test_no_method_is_forgotten() -> None:
 
 
 class TestMay:
+    @pytest.mark.guarantee("S6", "D2")
+    async def test_a_writer_waits_for_what_it_has_written(self, guarded: Guarded) -> None:
+        """A writer may ask for any level that the server can reach; without WAITAOF it would need the settings."""
+        waits = b"waitaof" in await guarded.admin.acl_cat("blocking")
+        async with open_store(guarded.url("writer"), timeout=2) as store:
+            with pytest.raises(DurabilityNotReached, match="0 replica"):
+                await store.append("s", MessageAdded("user", "a"), durability="replicated")
+            if waits:
+                appended = await store.append("s", MessageAdded("user", "b"), durability="fsynced")
+                assert (appended.version, appended.durability) == (2, "fsynced")
+            else:
+                with pytest.raises(ServerUnfit, match="does not tell its settings"):
+                    await store.append("s", MessageAdded("user", "b"), durability="fsynced")
+
     @pytest.mark.guarantee("S6")
     async def test_a_writer_uses_the_whole_engine_and_a_reader_reads_it(self, guarded: Guarded) -> None:
         """Without any worker, a writer and a reader get right answers, though they may not write a single view."""

@@ -45,6 +45,10 @@ class Proxy:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def lead_to(self, server: Path) -> None:
+        """Connect whoever connects from now on to another server."""
+        self._server = server
+
     def lose_reply_if(self, loses: Callable[[bytes], bool]) -> None:
         """From now on ask, for each chunk that the server answers, whether to cut the connection instead."""
         self._loses = loses

@@ -88,6 +88,9 @@ def test_public_names(package: Any) -> None:
         eventstore.UnknownSession("s"),
         eventstore.WrongExpectedVersion("s", 1, 2, []),
         eventstore.AppendOutcomeUnknown("s", ["id"], "why"),
+        eventstore.DurabilityNotReached(
+            "s", 1, ["id"], eventstore.Durability("fsynced"), eventstore.Durability("accepted"), "why"
+        ),
         eventstore.CorruptLog("s", 1, "why"),
         eventstore.InvalidInput("why"),
     ],
