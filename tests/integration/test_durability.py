@@ -132,7 +132,7 @@ class TestFsynced:
             async with open_store(server.url, durability="fsynced") as store:
                 await asyncio.gather(*(store.append(f"s{number}", said("a")) for number in range(200)))
             waits = (await ask(server, "INFO", "commandstats"))["cmdstat_waitaof"]["calls"]
-            assert waits == 3  # to see whether it may, without the script, and with it
+            assert waits <= 6  # one to see whether it may, the others of batches that are as large as they may be
             async with open_store(server.url) as store:
                 appended = await store.append("s0", said("a"), durability="fsynced")
                 assert appended.durability == "fsynced"

@@ -77,7 +77,7 @@ class TestMay:
     @pytest.mark.guarantee("S6", "D2")
     async def test_a_writer_waits_for_what_it_has_written(self, guarded: Guarded) -> None:
         """A writer may ask for any level that the server can reach; without WAITAOF it would need the settings."""
-        waits = b"waitaof" in await guarded.admin.acl_cat("blocking")
+        waits = "waitaof" in str(await guarded.admin.acl_cat("blocking"))
         async with open_store(guarded.url("writer"), timeout=2) as store:
             with pytest.raises(DurabilityNotReached, match="0 replica"):
                 await store.append("s", MessageAdded("user", "a"), durability="replicated")
