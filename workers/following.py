@@ -63,6 +63,9 @@ class FeedWorker(abc.ABC):
     async def begin(self, consumer: Consumer) -> None:  # noqa: B027 - most have nothing to do
         """Do what comes before the feed."""
 
+    async def end(self, consumer: Consumer) -> None:  # noqa: B027 - most have nothing left to do
+        """Finish what is in hand."""
+
     async def group(self) -> str:
         """Return the group to which this worker is to belong now."""
         return self._group
@@ -122,6 +125,7 @@ class FeedWorker(abc.ABC):
                     trim_at = loop.time() + TRIM_EVERY
                 await self.work(consumer, wait=0 if self._stopping.is_set() else LONGEST_WAIT)
                 self._worked = True
+            await self.end(consumer)
             await consumer.leave()
         finally:
             self._consumer = None

@@ -31,7 +31,7 @@ from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
 from eventstore.redis.pending import Pending
 from eventstore.redis.room import MOST_ON_THE_WAY, PER_APPEND, Room
-from eventstore.store import Appended, Expected
+from eventstore.store import ANY, EXISTS, NO_STREAM, Appended, ExpectedVersion
 
 APPEND = Script.load("eventstore.redis", "append.lua")
 MAX_APPENDS_PER_CALL = 128
@@ -40,7 +40,7 @@ MAX_KNOWN_VERSIONS = 10_000
 LEAST_PER_FLUSH = 16
 """With fewer appends than this the end of the loop's turn is waited for."""
 
-_EXPECTED = {Expected.ANY: "any", Expected.NO_STREAM: "none", Expected.EXISTS: "some"}
+_EXPECTED: dict[ExpectedVersion, str] = {NO_STREAM: "none", EXISTS: "some"}
 
 
 class Group:
@@ -156,7 +156,7 @@ class Appender:
             expected = append.expected
             arguments += (
                 append.session_key,
-                _EXPECTED[expected] if isinstance(expected, Expected) else expected,
+                "any" if expected is ANY else _EXPECTED.get(expected, expected),
                 "" if pending.resend_after is None else pending.resend_after,
                 len(append.entries),
                 *append.entries,
