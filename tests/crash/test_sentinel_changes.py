@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -125,9 +124,8 @@ class TestPrimariesThatAreReplaced:
             kept = [*ledger.acknowledged[:safe], *ledger.acknowledged[back:]]
             assert {event_id for appended in kept for event_id in appended.event_ids} <= there
             await check_views(one)
-        times = [at for at in ledger.acknowledged_at if at >= began]
-        silence = max(later - earlier for earlier, later in pairwise([began, *times]))
-        record("sentinel_failover", server=kind, primary=how, silence_s=round(silence, 2), **judgement.figures)
+        silence = ledger.longest_silence(since=began)
+        record("sentinel_failover", server=kind, primary=how, silence_s=silence, **judgement.figures)
 
 
 class TestWhileNobodyServes:
@@ -142,6 +140,20 @@ class TestWhileNobodyServes:
         async with open_store(watched.url, namespace=namespace, timeout=20) as store:
             await until(lambda: watched.replaced(primary))
             assert (await store.append("s", said("b"))).version == 2
+
+    async def test_a_replica_is_not_read(self, watched: Sentinels, namespace: str) -> None:
+        """A server that sentinels still take for the primary, and that calls itself a replica, is not asked."""
+        async with open_store(watched.url, namespace=namespace, timeout=0.4) as store:
+            await store.append("s", said("a"))
+            primary = watched.primary()
+            primary.ask("REPLICAOF", "127.0.0.1", 1)
+            try:
+                primary.ask("CLIENT", "KILL", "TYPE", "normal")
+                with pytest.raises(StoreUnavailable, match="it is a replica now"):
+                    await store.version("s")
+            finally:
+                primary.ask("REPLICAOF", "NO", "ONE")
+            await until(lambda: is_read(store))
 
     @pytest.mark.guarantee("S7")
     async def test_health_says_so(self, watched: Sentinels, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +197,14 @@ class TestWhileNobodyServes:
                 primary.thaw()
                 following.cancel()
                 await asyncio.wait([following])
+
+
+async def is_read(store: EventStore) -> bool:
+    """Whether a store's server gives back what was appended."""
+    try:
+        return await store.version("s") == 1
+    except StoreUnavailable:
+        return False
 
 
 async def is_healthy(engine: ContextEngine) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,19 @@ import pytest
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.cluster import LoadBalancingStrategy
+from support.audits import audited
 from support.clusters import Cluster, Node, cluster_binaries, free_ports
+from support.monitors import Monitors
 from support.processes import Processes
-from support.projected import projected
+from support.projected import check_views, projected
 from support.servers import Server
-from support.whole_api import works
+from support.waiting import until
+from support.whole_api import READS, TELLS, WRITES, works
 
 from contextengine import ContextEngine, ServerUnfit, StoreRefused, StoreUnavailable, UnknownStoreUrl
 from eventstore import Append, MessageAdded, NotInitialized, open_store
+from projections import open_views
+from projections.rebuilding import drop_old, rebuild
 
 pytestmark = pytest.mark.skipif(not cluster_binaries(), reason="no server here can be a cluster's node")
 
@@ -46,6 +52,18 @@ def guarded(cluster: Cluster) -> Iterator[Cluster]:
 def host_and_port(node: Node) -> dict[str, Any]:
     """Return a node's address as redis-py takes it."""
     return {"host": "127.0.0.1", "port": node.port}
+
+
+def who_acknowledged(monitors: Monitors) -> set[tuple[int, bytes]]:
+    """Return which consumers acknowledged something at which node, told apart by their connections."""
+    names = {
+        (heard.server, heard.client): heard.words[3] for heard in monitors.heard if heard.words[0] == b"XREADGROUP"
+    }
+    return {
+        (heard.server.port, names[heard.server, heard.client])
+        for heard in monitors.heard
+        if heard.words[0] == b"XACK" and isinstance(heard.server, Node)
+    }
 
 
 class TestNamed:
@@ -140,20 +158,58 @@ class TestServes:
             assert await worker.ended() == 0
             assert await store.feed.heartbeats("projection") == {}
 
-    async def test_no_command_names_several_slots(self, cluster: Cluster, namespace: str) -> None:
-        """One partition or many, no node ever answers CROSSSLOT."""
+    @pytest.mark.guarantee("S5")
+    async def test_workers_share_the_partitions_of_all_nodes(self, cluster: Cluster, namespace: str) -> None:
+        """Of two workers each projects on every node; when one dies, the other does what it left, everywhere."""
+        async with (
+            Processes() as processes,
+            Monitors(cluster.primaries) as monitors,
+            open_store(cluster.url, namespace=namespace, partitions=12) as store,
+        ):
+            workers = [await processes.worker(cluster.url, name, "--namespace", namespace) for name in ("a", "b")]
+            for worker in workers:
+                await worker.says("worker_started")
+            everywhere = {(node.port, name) for node in cluster.primaries for name in (b"a", b"b")}
+            numbers = itertools.count()
+
+            async def both_work_everywhere() -> bool:
+                await store.append_many([Append(f"s{next(numbers)}", [MessageAdded("user", "x")]) for _ in range(30)])
+                return who_acknowledged(monitors) == everywhere
+
+            await until(both_work_everywhere)
+            await workers[0].killed()
+            await store.append_many([Append(f"t{number}", [MessageAdded("user", "x")]) for number in range(60)])
+            await projected(store)
+            await check_views(store)
+
+    @pytest.mark.parametrize("partitions", [1, 16])
+    async def test_no_command_names_several_slots(self, cluster: Cluster, namespace: str, partitions: int) -> None:
+        """Whatever is done, one partition or many: no command names keys of two slots, and no node says CROSSSLOT.
+
+        The nodes tell what reached them, commands of scripts included, and which keys these name.
+        """
         before = cluster.errors("CROSSSLOT")
-        for partitions in (1, 3, 64):
-            async with ContextEngine(
-                cluster.url, namespace=f"{namespace}-{partitions}", partitions=partitions
-            ) as engine:
-                for number in range(30):
-                    await engine.add_conversation_message(f"s{number}", "user", "x")
-                    await engine.set_context(f"s{number}", "key", number)
-                await engine.store_checkpoint("s1", "c", {"state": {}})
-                assert len(await engine.list_sessions(limit=100)) == 30
-                assert (await engine.get_global_metrics())["total_messages"] == 30
+        async with (
+            Monitors(cluster.primaries) as monitors,
+            ContextEngine(cluster.url, namespace=namespace, partitions=partitions) as engine,
+        ):
+            for call in (*WRITES.values(), *READS.values(), *TELLS.values()):
+                await call(engine)
+            store = engine._here().store
+            await store.append_many([Append(f"s{number}", [MessageAdded("user", "x")]) for number in range(50)])
+            assert len([event async for event in store.read_all()]) > 50
+            views = open_views(store)
+            async for step in rebuild(store, views):
+                assert step.phase != "refused"
+            await drop_old(store, views)
+            await store.feed.trim()
+            assert await audited(store, views) == []
+        assert list(monitors.across_slots()) == []
         assert cluster.errors("CROSSSLOT") == before
+        names = {heard.words[0].upper() for heard in monitors.heard}
+        assert {b"EVALSHA", b"XADD", b"XREADGROUP", b"XAUTOCLAIM", b"XACK", b"XGROUP", b"XRANGE", b"HSCAN"} <= names
+        nodes = {heard.server for heard in monitors.heard if namespace.encode() in b" ".join(heard.words)}
+        assert partitions == 1 or nodes == set(cluster.primaries)
 
     @pytest.mark.parametrize("partitions", [1, 16])
     async def test_a_consumer_is_woken(self, cluster: Cluster, namespace: str, partitions: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from eventstore import (
@@ -110,6 +110,11 @@ class Ledger:
     def failures(self) -> int:
         """How many appends were not acknowledged."""
         return len(self.unknown) + len(self.refused)
+
+    def longest_silence(self, *, since: float) -> float:
+        """Return for how many seconds at a stretch nothing was acknowledged, from a moment on."""
+        times = [since, *(at for at in self.acknowledged_at if at >= since)]
+        return round(max((later - earlier for earlier, later in pairwise(times)), default=0.0), 3)
 
     async def ask(self) -> None:
         """Ask the stores about every append whose outcome they did not know; `judge` holds them to what they say."""
