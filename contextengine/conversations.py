@@ -160,13 +160,15 @@ class Conversations(Open):
 
 
 def _message(given: Mapping[str, Any]) -> MessageAdded:
-    if not isinstance(given, Mapping) or "role" not in given:
+    if (type(given) is not dict and not isinstance(given, Mapping)) or "role" not in given:
         raise InvalidInput(f"A message must be a dict with a 'role', not {shown(given)}.")
-    others = {key: value for key, value in given.items() if key not in FIELDS}
+    metadata = dict_of(given.get("metadata"), "metadata")
+    if not FIELDS.issuperset(given):
+        metadata = {key: value for key, value in given.items() if key not in FIELDS} | metadata
     return MessageAdded(
         role=text_of(given["role"], "role"),
         content=given.get("content"),
-        metadata=others | dict_of(given.get("metadata"), "metadata"),
+        metadata=metadata,
         name=given.get("name"),
         tool_calls=given.get("tool_calls"),
         tool_call_id=given.get("tool_call_id"),

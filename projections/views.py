@@ -95,7 +95,7 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         base=base,
         version=base + len(events),
         before=state,
-        after=session.fold(state, events),
+        after=session.fold(state, events) if events else state,
         history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
         context=context.fold(ContextChange(), [] if types.isdisjoint(context.EVENTS) else events),
         checkpoints=checkpoints.fold(CheckpointChange(), [] if types.isdisjoint(checkpoints.EVENTS) else events),
