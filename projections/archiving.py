@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import timedelta
 
 import msgspec
@@ -93,13 +93,15 @@ class Archivist:
     Args:
         store: The log, opened with an archive.
         views: The views that live.
+        sealed: Whether to archive only what has been sealed up to its end.
 
     Raises:
         InvalidInput: The store was opened without an archive.
     """
 
-    def __init__(self, store: EventStore, views: ViewStore) -> None:
+    def __init__(self, store: EventStore, views: ViewStore, *, sealed: bool = False) -> None:
         """Do nothing yet."""
+        self._sealed = sealed
         if store.archive is None:
             raise InvalidInput(f"No archive is named: give archive='file:///directory', or set {ARCHIVE_VARIABLE}.")
         self._store = store
@@ -180,6 +182,8 @@ class Archivist:
         if restored is None:
             return Filed(session_id, Outcome.RESTORED if took_back else Outcome.NOT_ARCHIVED)
         await self._archive.delete(restored.file)
+        if await self._raw.head(session_id) is None:  # it was forgotten meanwhile
+            raise UnknownSession(session_id)
         log.info("Session restored.", action="session_restored", session_id=session_id, version=restored.version)
         return Filed(session_id, outcome, restored.version, file_bytes=restored.size)
 
@@ -228,17 +232,26 @@ class Archivist:
         """Return a log as a file, where its chain ends, the bytes of its entries; and why it had better stay."""
         exporter = Exporter(self._store)
         chain, entry_bytes, reason = genesis(session_id.encode()), 0, ""
-        packer, at = Packer(), dict[int, bytes]()
+        packer, at = Packer(), dict[int, str]()
         async for text in exporter.lines([session_id]):
             await packer.add(text)
             line = records.decode(text)
             if isinstance(line, records.Event):
                 chain = link(chain, line.recorded_ms, line.content)
-                at[chain.version] = chain.digest
+                at[chain.version] = chain.digest.hex()
                 entry_bytes += len(line.content)
-            elif isinstance(line, records.Session) and line.proof and at[line.proof.version].hex() != line.proof.head:
-                reason = "its log is not what was sealed: run verify.py"
+            elif isinstance(line, records.Session):
+                reason = self._doubt(line, at)
         return await packer.finish(), chain, entry_bytes, reason
+
+    def _doubt(self, session: records.Session, at: Mapping[int, str]) -> str:
+        """Return what speaks against archiving a log, given the digests of its chain: what its newest seal says."""
+        proof = session.proof
+        if proof is not None and at.get(proof.version) != proof.head:
+            return "its log is not what was sealed: run verify.py"
+        if self._sealed and (proof is None or proof.version < session.version):
+            return "it is not sealed up to its end: run seal.py"
+        return ""
 
     async def _read_back(self, session_id: str, archived: Archived, end: ChainHead) -> None:
         """Read a file that was just put into the archive, and see that it comes to the log.

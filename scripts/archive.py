@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _do(options: argparse.Namespace, done: Done) -> int:
     async with store_of(options) as store:
-        archivist = Archivist(store, open_views(store))
+        archivist = Archivist(store, open_views(store), sealed=options.action == "run" and options.require_sealed)
         if options.action == "list":
             return await _list(store, archivist, options)
         if options.action == "restore":
@@ -206,6 +206,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=timedelta(days=30),
         metavar="TIME",
         help="leave those alone to which something was appended within 30d, 12h, 45m, 90s ... (default: 30d)",
+    )
+    run.add_argument(
+        "--require-sealed", action="store_true", help="leave those alone that have not been sealed up to their end"
     )
     run.add_argument("--dry-run", action="store_true", help="print which sessions are due, and do nothing")
     actions.add_parser("list", parents=[shared], help="which sessions are archived")

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
+import zstandard
 from support.projected import check_views
 from support.proofs import seal, talk, verify
 from support.whole_api import READS, WRITES, answers
@@ -432,6 +434,24 @@ class TestSteps:
         with pytest.raises(CorruptLog, match="lacks its file"):
             await raw.bring_back("s", good)
 
+    async def test_only_what_is_noted_is_brought_back(self, store: EventStore, archivist: Archivist) -> None:
+        """Who goes by an old note brings nothing back, and puts nothing in the place of what is there."""
+        await store.append("s", conversation(20))
+        raw = open_raw(store)
+        await archivist.archive("s")
+        old = await raw.archived("s")
+        assert old is not None
+        await store.append("s", MessageAdded("user", "late"))
+        await archivist.archive("s")
+        new = await raw.archived("s")
+        assert new is not None
+        assert not await raw.bring_back("s", old)
+        assert await raw.archived("s") == new
+        assert len(await store.read("s")) == 21
+        assert await raw.bring_back("s", new)
+        assert await raw.archived("s") is None
+        assert [event.version for event in await store.read("s")] == list(range(1, 22))
+
     async def test_leftovers_are_swept(
         self, store: EventStore, archivist: Archivist, archive: MemoryArchive, namespace: str
     ) -> None:
@@ -517,6 +537,38 @@ class TestSealed:
         await archive.delete(name)
         (finding,) = (await verify(store)).findings
         assert (finding.kind.value, finding.session_id) == ("archive", "s")
+
+    @pytest.mark.guarantee("K4")
+    async def test_a_file_that_was_made_anew_is_found(self, store: EventStore, archivist: Archivist) -> None:
+        """Who writes a file with another past, and notes it in the log as an archivist would, is found by the seals."""
+        await store.append("s", conversation(30))
+        await seal(store)
+        await archivist.archive("s")
+        raw, archive = open_raw(store), store.archive
+        noted = await raw.archived("s")
+        assert noted is not None
+        assert archive is not None
+        told_lines = zstandard.ZstdDecompressor().decompressobj().decompress(await archive.get(noted.file) or b"")
+        content = zstandard.ZstdCompressor().compress(told_lines.replace(b"message 7", b"message 8"))
+        forged = msgspec.structs.replace(
+            noted, file=new_file_name("n", "s", 30, noted.begun_ms), sha256=hashlib.sha256(content).hexdigest()
+        )
+        await archive.put(forged.file, content)
+        assert await raw.archive("s", forged, noted)
+        assert [event.data.content for event in await store.read("s", limit=8)][7] == "message 8"  # type: ignore[union-attr]
+        (finding,) = (await verify(store)).findings
+        assert (finding.kind.value, finding.session_id, finding.version) == ("changed", "s", 8)
+
+    async def test_only_what_is_sealed(self, store: EventStore, views: ViewStore) -> None:
+        """If it is asked for, a session that was not sealed up to its end stays where it is."""
+        strict = Archivist(store, views, sealed=True)
+        await store.append("s", conversation(30))
+        assert "seal.py" in (await strict.archive("s")).reason
+        await seal(store)
+        await store.append("s", MessageAdded("user", "late"))
+        assert (await strict.archive("s")).outcome is Outcome.REFUSED
+        await seal(store)
+        assert (await strict.archive("s")).outcome is Outcome.ARCHIVED
 
     async def test_a_log_that_contradicts_its_seal_stays(self, store: EventStore, archivist: Archivist) -> None:
         """What was changed since it was sealed is not archived: it has to be looked into first."""
