@@ -131,6 +131,8 @@ class RawLog(Protocol):
             archived: The file, which must be there already.
             before: What the log says of a file so far.
 
+        The file of before is released; see `released`.
+
         Returns:
             Whether it was done. It is not if the session has gone on since, if its log says of another file than
             ``before``, or if the file was begun longer than `ARCHIVING_MS` ago.
@@ -138,7 +140,7 @@ class RawLog(Protocol):
         ...
 
     async def bring_back(self, session_id: str, archived: Archived) -> bool:
-        """Put a log together again, out of the archive and what follows, so that it needs the archive no more.
+        """Put a log together again, out of the archive and what follows, and release the file.
 
         Args:
             session_id: The session.
@@ -151,4 +153,16 @@ class RawLog(Protocol):
             SessionArchived: The store has no archive.
             CorruptLog: The archive does not have what it should, or the log is damaged.
         """
+        ...
+
+    async def released(self, partition: int) -> dict[str, int]:
+        """Return the files of which logs of a partition told once, and since when none does, in Unix milliseconds.
+
+        They had better stay for some time: a server that fails may come back, or be replaced by one, with a log that
+        still tells of them.
+        """
+        ...
+
+    async def forget_released(self, partition: int, file: str) -> None:
+        """Forget that a file was released, because it is gone."""
         ...

@@ -4,7 +4,7 @@
 2. In one step, if nobody has appended meanwhile, the log keeps its last entry alone and says which file holds the rest.
 3. The views of the session are let go, but for the session view: so lists, totals and sessions are read as before.
 
-Whoever dies on the way leaves a file of which no log tells, or views that could go; the next run sees to both. Reads go
+Whoever dies on the way leaves a file of which no log tells, or views that could go; a later run sees to both. Reads go
 on all the time: from the log, then from the file. Nothing is written back by a read, so whoever walks over all sessions
 does not fill Redis again; `Archivist.restore` brings a session back for good.
 """
@@ -37,6 +37,8 @@ from projections.views import ViewStore
 log = get_logger("archive")
 
 SESSIONS_AT_ONCE = 250
+LEFT_FOR = timedelta(milliseconds=2 * ARCHIVING_MS)
+"""How long a file stays of which no log tells."""
 TRIES = 10
 """How often it is tried to take the views of a session back while it goes on."""
 
@@ -78,7 +80,7 @@ class Swept(msgspec.Struct, frozen=True):
 
     Attributes:
         deleted: Files of which no log told any more, and which are gone now.
-        left: Files of which no log tells, and which are so young that somebody may be at them.
+        left: Files of which no log tells, but one has lately, or may do so: they are deleted two hours later.
         missing: Sessions whose logs tell of files that are not there, with these files.
     """
 
@@ -158,8 +160,6 @@ class Archivist:
         if not await self._raw.archive(session_id, archived, before):
             await self._archive.delete(name)
             return Filed(session_id, Outcome.GONE_ON)
-        if before is not None:
-            await self._archive.delete(before.file)
         await self._views.let_go(session_id, archived.version)
         log.info("Session archived.", action="session_archived", session_id=session_id, version=end.version, file=name)
         return Filed(session_id, Outcome.ARCHIVED, end.version, entry_bytes, len(content))
@@ -181,7 +181,6 @@ class Archivist:
         took_back = await self._take_back(session_id)
         if restored is None:
             return Filed(session_id, Outcome.RESTORED if took_back else Outcome.NOT_ARCHIVED)
-        await self._archive.delete(restored.file)
         if await self._raw.head(session_id) is None:  # it was forgotten meanwhile
             raise UnknownSession(session_id)
         log.info("Session restored.", action="session_restored", session_id=session_id, version=restored.version)
@@ -193,22 +192,39 @@ class Archivist:
             for session_id, archived in sorted((await self._raw.all_archived(partition)).items()):
                 yield session_id, archived
 
-    async def sweep(self) -> Swept:
-        """Delete the files of this namespace of which no log tells, and of which none can come to tell any more."""
+    async def sweep(self, released_for: timedelta = LEFT_FOR) -> Swept:
+        """Delete the files of this namespace of which no log has told for long, and none can come to tell any more.
+
+        Not those that were released just now: a server that fails may come back with a log that tells of them.
+
+        Args:
+            released_for: How long ago a log must have told of a file.
+        """
         namespace = self._store.namespace
         names = await self._archive.names(f"log-{namespace}-")
         told = {archived.file: session_id async for session_id, archived in self.archived()}  # after the names
-        until_ms = (await self._store.now()).timestamp() * 1000 - 2 * ARCHIVING_MS
+        released = {  # after what is told: from there they come
+            file: (partition, since_ms)
+            for partition in range(self._store.partitions)
+            for file, since_ms in (await self._raw.released(partition)).items()
+        }
+        now_ms = (await self._store.now()).timestamp() * 1000
         deleted, left = list[str](), list[str]()
-        for name in names:
+        for name in sorted({*names, *released} - told.keys()):
             found = told_by(name)
-            if name in told or found is None or found.namespace != namespace:
+            if found is None or found.namespace != namespace:
                 continue
-            if found.begun_ms < until_ms:
-                await self._archive.delete(name)
-            (deleted if found.begun_ms < until_ms else left).append(name)
+            partition, since_ms = released.get(name, (None, found.begun_ms))
+            if since_ms > now_ms - _milliseconds(LEFT_FOR if partition is None else released_for):
+                left.append(name)
+                continue
+            await self._archive.delete(name)
+            if partition is not None:
+                await self._raw.forget_released(partition, name)
+            deleted.append(name)
         there = set(names)
         gone = [(session_id, name) for name, session_id in told.items() if name not in there]
+        left = [name for name in left if name in there]
         return Swept(deleted, left, [each for each in gone if await self._still_missing(*each)])
 
     async def _still_missing(self, session_id: str, name: str) -> bool:
@@ -279,3 +295,7 @@ class Archivist:
             if await self._views.take_back(whole.as_change()):
                 return True
         return False
+
+
+def _milliseconds(time: timedelta) -> float:
+    return time / timedelta(milliseconds=1)

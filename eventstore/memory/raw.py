@@ -75,3 +75,11 @@ class MemoryRaw:
         """Put a log together again, out of the archive and what follows."""
         entries = [entry async for page in self.entries(session_id, until=archived.version) for entry in page]
         return self._store.take_back(session_id, archived, entries)
+
+    async def released(self, partition: int) -> dict[str, int]:
+        """Return the files of which logs told once; all of them with the first partition."""
+        return {} if partition else dict(self._store.released)
+
+    async def forget_released(self, partition: int, file: str) -> None:  # noqa: ARG002 - there is one place for all
+        """Forget that a file was released."""
+        self._store.released.pop(file, None)

@@ -69,6 +69,7 @@ class MemoryStore:
         self.durability = _kept_here(durability)
         self.archive = archive
         self.archived: dict[str, Archived] = {}
+        self.released: dict[str, int] = {}
         self.namespace = namespace
         self.partitions = partitions
         self.feed = MemoryFeed(partitions)
@@ -266,6 +267,8 @@ class MemoryStore:
             head = (len(log), log[-1][0]) if log else (0, 0)
             if late or head != (archived.version, archived.recorded_ms) or self.archived.get(session_id) != before:
                 return False
+            if before is not None:
+                self.released[before.file] = time.time_ns() // 1_000_000
             self.archived[session_id] = archived
             self._logs[session_id] = [*((ms, None) for ms, _ in log[:-1]), log[-1]]
             return True
@@ -278,6 +281,7 @@ class MemoryStore:
             kept = self._logs[session_id][archived.version :]
             self._logs[session_id] = [*((e.recorded_ms, e.entry) for e in entries[: archived.version]), *kept]
             del self.archived[session_id]
+            self.released[archived.file] = time.time_ns() // 1_000_000
             return True
 
     def put_aside(self, session_id: str, tombstone: bytes) -> bytes | None:

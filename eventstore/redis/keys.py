@@ -45,6 +45,10 @@ class Keys:
         """Hash: each session whose log has its beginning in the archive, and in which file."""
         return self._prefixes[partition] + b"archived"
 
+    def released(self, partition: int) -> bytes:
+        """Hash: each file in the archive of which a log told once, and since when none does (ms)."""
+        return self._prefixes[partition] + b"released"
+
     def of_session(self, what: bytes, session_key: bytes) -> bytes:
         """Return another key of a session."""
         return self._prefixes[self.partition(session_key)] + what + b":" + session_key

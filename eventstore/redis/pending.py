@@ -22,6 +22,10 @@ from eventstore.redis.room import Room
 from eventstore.store import Appended, Expected
 
 
+class PerhapsArchived(AppendOutcomeUnknown):
+    """The events of an append whose reply was lost are not in what Redis has of the log; they may be in the archive."""
+
+
 class Pending:
     """An append on its way, and the future that its caller awaits."""
 
@@ -108,6 +112,5 @@ class Pending:
         if result[0] == b"forgotten":
             return SessionForgotten(append.session_id)
         if result[0] == b"unknown":
-            reason = "a reply was lost, and what the log had then has been archived since"
-            return AppendOutcomeUnknown(append.session_id, append.event_ids, reason)
+            return PerhapsArchived(append.session_id, append.event_ids, "a reply was lost, and the log is archived")
         return refusal(RuntimeError(result[1].decode(errors="replace")))

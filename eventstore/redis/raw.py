@@ -133,14 +133,11 @@ class RedisRaw:
         head = f"{archived.version}-{archived.recorded_ms}"
         noted = _encode(archived)
         arguments: list[Argument] = [
-            log.session_key,
-            head,
-            noted,
-            _encode(before) if before else b"",
-            archived.begun_ms,
-            ARCHIVING_MS,
+            *(log.session_key, head, noted, _encode(before) if before else b""),
+            *(archived.begun_ms, ARCHIVING_MS, before.file if before else b""),
         ]
-        keys = [self._keys.heads(self._keys.partition(log.session_key)), log.notes, log.key]
+        partition = self._keys.partition(log.session_key)
+        keys = [self._keys.heads(partition), log.notes, log.key, self._keys.released(partition)]
         done: int = await self._links.evaluate(ARCHIVE, keys, arguments)
         return done == 1 or await log.note() == noted  # it was this very call, whose reply was lost
 
@@ -148,7 +145,8 @@ class RedisRaw:
         """Put a log together again, out of the archive and what follows."""
         log = self._store.log(session_id)
         whole = self._keys.of_session(b"whole:" + uuid.uuid4().hex.encode(), log.session_key)
-        keys = [self._keys.heads(self._keys.partition(log.session_key)), log.notes, log.key, whole]
+        partition = self._keys.partition(log.session_key)
+        keys = [self._keys.heads(partition), log.notes, log.key, self._keys.released(partition), whole]
         last = 0
         try:
             async for page in self.entries(session_id):
@@ -157,13 +155,23 @@ class RedisRaw:
                         raise CorruptLog(session_id, last + 1, "it is missing, or no entry of ours")
                     last = entry.version
                 await self._put(whole, page)
-            done = await self._links.evaluate(BRING_BACK, keys, [log.session_key, _encode(archived)])
+            arguments: list[Argument] = [log.session_key, _encode(archived), archived.file]
+            done = await self._links.evaluate(BRING_BACK, keys, arguments)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._links.call("UNLINK", whole)
         if done == b"gap":
             raise CorruptLog(session_id, last + 1, "it does not end where its head says")
         return done == 1 or await log.note() is None
+
+    async def released(self, partition: int) -> dict[str, int]:
+        """Return the files of which logs of a partition told once, and since when none does."""
+        fields = fields_of(self._links, self._keys.released(partition))
+        return {name.decode(errors="replace"): int(ms) async for name, ms in fields if ms.isdigit()}
+
+    async def forget_released(self, partition: int, file: str) -> None:
+        """Forget that a file was released, because it is gone."""
+        await self._links.call("HDEL", self._keys.released(partition), file)
 
     async def _put(self, whole: bytes, page: Sequence[RawEntry]) -> None:
         """Add entries to a log that is being put together. If nobody goes on with it, it vanishes."""

@@ -16,8 +16,10 @@ from eventstore.conflicts import told_in_full
 from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import (
     ContextEngineError,
+    CorruptLog,
     InvalidInput,
     NotInitialized,
+    SessionArchived,
     SessionForgotten,
     StoreRefused,
     StoreUnavailable,
@@ -37,6 +39,7 @@ from eventstore.redis.keys import Keys
 from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
+from eventstore.redis.pending import PerhapsArchived
 from eventstore.redis.reading import Log, Pages, fields_of
 from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
 
@@ -125,8 +128,8 @@ class RedisStore:
         appender = self._appenders.here() if level == ACCEPTED else await self._levels.appender(level)
         try:
             return await (appender.submit_now(append) or await appender.submit(append))
-        except WrongExpectedVersion as conflict:
-            raise await told_in_full(self, conflict) from None
+        except (WrongExpectedVersion, PerhapsArchived) as missed:
+            return await self._looked_up(append, level, missed)
 
     async def append_many(
         self, appends: Sequence[Append], *, durability: str | None = None
@@ -136,14 +139,16 @@ class RedisStore:
         encoded: list[EncodedAppend] = [
             encode_append(a.session_id, a.events, a.expected_version, a.meta, self._max_event_bytes) for a in appends
         ]
-        appender = await self._appender(self.durability if durability is None else Durability(durability))
+        level = self.durability if durability is None else Durability(durability)
+        appender = await self._appender(level)
         futures = [await appender.submit(append) for append in encoded]
         results: list[Appended | ContextEngineError] = []
-        for future in futures:
+        for append, future in zip(encoded, futures, strict=True):
             try:
-                results.append(await future)
-            except WrongExpectedVersion as conflict:
-                results.append(await told_in_full(self, conflict))
+                try:
+                    results.append(await future)
+                except (WrongExpectedVersion, PerhapsArchived) as missed:
+                    results.append(await self._looked_up(append, level, missed))
             except ContextEngineError as error:
                 results.append(error)
         return results
@@ -268,6 +273,30 @@ class RedisStore:
     async def __aexit__(self, *exc: object) -> None:
         """Close the store."""
         await self.aclose()
+
+    async def _looked_up(
+        self, append: EncodedAppend, level: Durability, missed: WrongExpectedVersion | PerhapsArchived
+    ) -> Appended:
+        """Look for an append in the archive, and send it as if anew if it is not there; or tell a conflict in full.
+
+        Raises:
+            WrongExpectedVersion: The session is not as expected.
+            AppendOutcomeUnknown: The archive cannot be read; or it is there, and nobody knows how durable it is.
+        """
+        if isinstance(missed, PerhapsArchived):
+            try:
+                found = await self.outcome(append.session_id, append.event_ids)
+            except (SessionArchived, CorruptLog):
+                raise missed from None
+            if found is not None and level == ACCEPTED:
+                return found
+            if found is not None:
+                raise missed
+            try:
+                return await (await (await self._appender(level)).submit(append))
+            except WrongExpectedVersion as conflict:
+                missed = conflict
+        raise await told_in_full(self, missed) from None
 
     async def _appender(self, level: Durability) -> Appender:
         """Return the running loop's appender of a level."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +32,6 @@ from eventstore import (
 )
 from eventstore.archive.directory import DirectoryArchive
 from eventstore.raw import open_raw
-from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
 from projections.archiving import Archivist, Outcome
 
@@ -150,6 +150,31 @@ async def only_one_file(store: EventStore, archive: DirectoryArchive) -> None:
         await archive.delete(name)
 
 
+class TestServerKilled:
+    @pytest.mark.guarantee("K3")
+    async def test_a_server_that_comes_back_older(
+        self, store: EventStore, server: Server, archive: DirectoryArchive, directory: Path
+    ) -> None:
+        """A server that comes back as it was some time ago finds the files of which its logs told then."""
+        await ended_session(store)
+        before, archivist = await answers(store), Archivist(store, open_views(store))
+        saved = directory / "saved"
+        for change in (archivist.restore, archivist.archive):
+            await archivist.archive("s")
+            server.stop()
+            shutil.copytree(directory / "appendonlydir", saved)
+            server.start()
+            if change == archivist.archive:
+                await store.append("s", MessageAdded("user", "is going to be lost"))
+            assert (await change("s")).outcome in (Outcome.RESTORED, Outcome.ARCHIVED)
+            await archivist.sweep()
+            server.kill()
+            shutil.rmtree(directory / "appendonlydir")
+            saved.rename(directory / "appendonlydir")
+            server.start()
+            assert await answers(store) == before
+
+
 class TestLostReplies:
     async def test_of_archivist_and_readers(self, server: Server, archive: DirectoryArchive, directory: Path) -> None:
         """Whatever replies are lost, archiving and restoring come to what they say, and every answer is as before."""
@@ -169,34 +194,49 @@ class TestLostReplies:
                 assert await answers(store) == before
                 assert (await archivist.restore("s")).outcome is Outcome.RESTORED
                 assert await answers(store) == before
+            await archivist.sweep(NOW)
             assert await archive.names() == []
             await check_views(store)
 
-    async def test_of_an_append_that_was_archived(self, server: Server, store: EventStore, directory: Path) -> None:
-        """An append whose reply was lost, and whose events were archived since, is not stored twice: it says so."""
+    @pytest.mark.guarantee("L5")
+    @pytest.mark.parametrize("stored", [True, False], ids=["stored", "lost"])
+    @pytest.mark.parametrize("readable", [True, False], ids=["archive", "none"])
+    async def test_of_an_append_that_was_archived(
+        self, server: Server, store: EventStore, directory: Path, stored: bool, readable: bool
+    ) -> None:
+        """An append whose reply was lost is looked for in the archive too, and stored once; or it is unknown."""
         await ended_session(store)
         archivist = Archivist(store, open_views(store))
-        async with Proxy(server.path, directory / "p") as proxy, open_store(proxy.url, archive=store.archive) as writer:
-            assert isinstance(writer, RedisStore)
+        archive = store.archive if readable else None
+        async with Proxy(server.path, directory / "p") as proxy, open_store(proxy.url, archive=archive) as writer:
             await writer.append("warm", MessageAdded("user", "x"))
-            two = [MessageAdded("user", "late"), MessageAdded("user", "later")]
 
             def lose(_reply: bytes) -> bool:
                 proxy.refuses = True  # nobody gets through until it was archived
                 return True
 
-            proxy.lose_reply_if(lose)
+            if stored:
+                proxy.lose_reply_if(lose)
+            else:
+                proxy.refuses = True
+                proxy.hold_next_request()
+            two = [MessageAdded("user", "late"), MessageAdded("user", "later")]
             appending = asyncio.create_task(writer.append("s", two))
-            await until(lambda: proxy.refuses)
+            if stored:
+                await until(lambda: proxy.lost > 0)
+            else:
+                await until(lambda: not proxy._holds)
             assert (await archivist.archive("s", NOW)).outcome is Outcome.ARCHIVED
             proxy.lose_reply_if(lambda _: False)
             proxy.refuses = False
+            if readable:
+                assert (await appending).version == LENGTH + 2
+                assert await store.version("s") == LENGTH + 2
+                return
             with pytest.raises(AppendOutcomeUnknown) as unknown:
                 await appending
-            outcome = await writer.outcome("s", unknown.value.event_ids)
-            assert outcome is not None
-            assert outcome.version == LENGTH + 2
-            assert await store.version("s") == LENGTH + 2
+            outcome = await store.outcome("s", unknown.value.event_ids)
+            assert (outcome and outcome.version) == (LENGTH + 2 if stored else None)
 
 
 class Everybody:
@@ -278,6 +318,7 @@ class TestTogether:
             for session_id, seen in zip(sessions, await asyncio.gather(*followers), strict=True):
                 assert seen == list(range(1, everybody.logged[session_id] + 1))
                 await Archivist(runtime.store, runtime.views).restore(session_id)
+            await Archivist(runtime.store, runtime.views).sweep(NOW)
             assert await archive.names() == []
             assert not await runtime.projector.project(sessions)
             await check_views(runtime.store)
