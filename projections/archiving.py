@@ -21,7 +21,7 @@ import msgspec
 from eventstore.archive.files import open_file
 from eventstore.archive.naming import new_file_name, told_by
 from eventstore.archive.places import ARCHIVE_VARIABLE
-from eventstore.errors import CorruptLog, InvalidInput, UnknownSession
+from eventstore.errors import CorruptLog, InvalidInput, StoreRefused, UnknownSession
 from eventstore.logs import get_logger
 from eventstore.proof.chain import ChainHead, genesis, link
 from eventstore.raw import open_raw
@@ -138,6 +138,7 @@ class Archivist:
         Raises:
             UnknownSession: There is no such session.
             StoreUnavailable: The server or the archive cannot be reached. Run it again.
+            NotPermitted: It takes the role ``custodian``. Nothing was done.
             CorruptLog: The log is damaged. It stays as it is.
         """
         head, before = await self._raw.head(session_id), await self._raw.archived(session_id)
@@ -157,7 +158,12 @@ class Archivist:
         archived = Archived(end.version, end.recorded_ms, name, digest, len(content), begun_ms)
         await self._archive.put(name, content)
         await self._read_back(session_id, archived, end)
-        if not await self._raw.archive(session_id, archived, before):
+        try:
+            done = await self._raw.archive(session_id, archived, before)
+        except StoreRefused:
+            await self._archive.delete(name)
+            raise
+        if not done:
             await self._archive.delete(name)
             return Filed(session_id, Outcome.GONE_ON)
         await self._views.let_go(session_id, archived.version)

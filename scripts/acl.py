@@ -1,8 +1,8 @@
 r"""Print what a role of contextengine may do on a Redis server, as ACL rules.
 
 Roles: reader (engines that only ask), writer (engines with workers=False), worker (python -m workers, and engines with
-workers inside), auditor (who checks the log). Give each process the least that it needs; docs/OPERATIONS.md tells what
-is left even to the least. Needs Redis 7.0 or newer, or any Valkey.
+workers inside), auditor (who checks the log), custodian (who archives sessions). Give each process the least that it
+needs; docs/OPERATIONS.md tells what is left even to the least. Needs Redis 7.0 or newer, or any Valkey.
 
   python scripts/acl.py writer --namespace app --password-hash "$(printf %s "$PASSWORD" | sha256sum | cut -c1-64)" \
     | redis-cli -h redis.example.org
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("role", nargs="*", metavar="ROLE", help="default: all four")
+    parser.add_argument("role", nargs="*", metavar="ROLE", help="default: all")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
     parser.add_argument("--user", help="the user's name (default: <namespace>-<role>)")
     secret = parser.add_mutually_exclusive_group()

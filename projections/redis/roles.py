@@ -6,9 +6,11 @@
 | writer | engines with ``workers=False`` | that, and append |
 | worker | ``python -m workers``, and engines with workers inside | that, and write views and move groups along feeds |
 | auditor | who checks the log | read everything of the namespace, also by commands that the engine does not use |
+| custodian | who archives sessions | what a worker may, and move a log into the archive and back |
 
-No role may delete, trim, rename, copy or overwrite a log, call other scripts than ours, or touch another namespace. A
-script is carried out with its caller's permissions, so permissions on commands and keys hold inside ours as well.
+No other role may delete, trim, rename, copy or overwrite a log. None may call other scripts than ours, or touch another
+namespace. A script is carried out with its caller's permissions, so permissions on commands and keys hold inside ours
+as well.
 
 The rules need Redis 7.0 or newer, or any Valkey: Redis 6.2 can give a user one set of commands for all its keys only.
 """
@@ -92,12 +94,23 @@ _PROJECTS = (
 )
 # Of what blocks and names no key there are WAIT and WAITAOF; older servers do not know the latter's name.
 _APPENDING = f"{CONNECTION} client|kill wait @blocking"
+_ARCHIVES = (
+    Grant("hdel hset", ("archived", "released"), "W"),
+    Grant("pexpire persist rename unlink xadd xlen", ("log:*", "whole:*")),
+    Grant("smembers", ("writes@*",), "R"),
+    Grant("unlink", VIEWS, "W"),
+)
 _READS = Grant(ENGINE_READS, ("*",), "R")
 
 ROLES = {
     "reader": Role(CONNECTION, (_READS,)),
     "writer": Role(_APPENDING, (_READS, *_APPENDS), "hget hsetnx"),
     "worker": Role(f"{_APPENDING} client|unblock", (_READS, *_APPENDS, *_PROJECTS), "hget hsetnx"),
+    "custodian": Role(
+        f"{_APPENDING} client|unblock",
+        (_READS, *_APPENDS, *_PROJECTS, *_ARCHIVES),
+        "hget hsetnx",
+    ),
     "auditor": Role(f"{CONNECTION} acl|whoami", (Grant("@read", ("*",), "R", "dbsize keys randomkey scan"),)),
 }
 
@@ -109,7 +122,7 @@ def rules(role: str, namespace: str, *, any_script: bool = False) -> list[str]:
     """Return the rules of a role, as words for ``ACL SETUSER``. What the user had before is taken from it.
 
     Args:
-        role: ``reader``, ``writer``, ``worker`` or ``auditor``.
+        role: One of `ROLES`.
         namespace: The namespace that it may touch.
         any_script: Allow other scripts, too, which can do no more than the user can by itself. Otherwise those of this
             version of contextengine are named one by one, and after an upgrade the rules have to be given again.
