@@ -11,6 +11,7 @@ from contextengine.agents import Agents
 from contextengine.checkpoints import Checkpoints
 from contextengine.compression import Compression, defaults_of
 from contextengine.contexts import Contexts
+from contextengine.forgetting import Forgets
 from contextengine.forks import Forks
 from contextengine.metrics import Metrics
 from contextengine.monitoring import Monitoring
@@ -31,7 +32,7 @@ REFUSED = {
 """Arguments of the original that this engine cannot honour, and what to do instead."""
 
 
-class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Metrics, Monitoring):
+class ContextEngine(Agents, Compression, Contexts, Checkpoints, Forks, Forgets, Metrics, Monitoring):
     """Conversation memory for agents: every change is an event in the session's log, every answer a fold of it.
 
     Use it with ``async with``, or await `initialize` and `close`. One engine serves any number of tasks, and more than

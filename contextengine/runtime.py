@@ -121,7 +121,7 @@ class Runtime:
             return results
 
     async def exists(self, session_id: str) -> bool:
-        """Return whether there is a session. Once there is, there always is: so it is asked for once."""
+        """Return whether there is a session. Once there is, there is until it is forgotten: so it is asked for once."""
         check_session_id(session_id)
         if session_id not in self._known and await self.queries.exists(session_id):
             self._remember(session_id)
@@ -133,6 +133,10 @@ class Runtime:
         self.tally.count(appended, events, begins=begins)
         if session_id not in self._known and any(begins_a_session(session_id, event) for event in events):
             self._remember(session_id)
+
+    def unlearn(self, session_id: str) -> None:
+        """Take a session that was forgotten for one that does not exist."""
+        self._known.discard(session_id)
 
     def _remember(self, session_id: str) -> None:
         if len(self._known) >= MOST_KNOWN:

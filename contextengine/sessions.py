@@ -20,6 +20,7 @@ from eventstore import (
     HistoryCleared,
     InvalidInput,
     SessionEnded,
+    SessionForgotten,
     SessionStarted,
     SessionUpdated,
     StoreUnavailable,
@@ -215,17 +216,22 @@ class Sessions(Open):
     async def _existing(self, session_id: str) -> Session:
         session = await self.get_session(session_id)
         if session is None:
-            raise UnknownSession(session_id)
+            raise await self._unknown(session_id)
         return session
 
     async def _append_existing(self, session_id: str, *events: Event) -> None:
         runtime = self._here()
         if not await runtime.exists(session_id):
-            raise UnknownSession(session_id)
+            raise await self._unknown(session_id)
         try:
             await runtime.append(session_id, *events, expected_version=EXISTS)
         except WrongExpectedVersion:  # it did exist, and its server came back with less
             raise UnknownSession(session_id) from None
+
+    async def _unknown(self, session_id: str) -> UnknownSession:
+        """Return what to say of a session that does not exist: whether it was forgotten."""
+        forgotten = await self._here().store.forgotten(session_id)
+        return SessionForgotten(session_id) if forgotten else UnknownSession(session_id)
 
 
 def _flag(value: object, name: str) -> bool:

@@ -8,6 +8,7 @@ ContextEngineError
 │   └── UnknownStoreUrl
 ├── UnknownSession               there is no such session; nothing was written
 │   └── SessionForgotten         it was forgotten for good
+├── SessionShared                other sessions hold what was to be forgotten; nothing was done
 ├── WrongExpectedVersion         somebody else appended first; nothing was written
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
@@ -101,6 +102,25 @@ class SessionForgotten(UnknownSession):
         super().__init__(session_id)
         text = f"Session {session_id!r} was forgotten: nothing of it is left, and nothing was written."
         self.args = (f"{text} Its id is not used again: choose another one.",)
+
+
+class SessionShared(ContextEngineError):
+    """A session was not forgotten, because others hold the same content, or belong to it. Nothing was done.
+
+    Attributes:
+        session_id: The session.
+        others: Its forks, and the conversations that agents have about it.
+    """
+
+    def __init__(self, session_id: str, others: Sequence[str]) -> None:
+        """Name the sessions."""
+        named = ", ".join(map(repr, others[:5])) + (" ..." if len(others) > 5 else "")  # noqa: PLR2004 - enough to see
+        super().__init__(
+            f"{len(others)} other session(s) hold the same content as {session_id!r}, or belong to it: {named}. "
+            "Nothing was done: have them forgotten along with it (relatives=True), or forget them first."
+        )
+        self.session_id = session_id
+        self.others = list(others)
 
 
 class WrongExpectedVersion(ContextEngineError):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from eventstore.appending import MAX_EVENTS_PER_APPEND
-from eventstore.errors import InvalidInput, UnknownSession, WrongExpectedVersion
+from eventstore.errors import InvalidInput, SessionForgotten, UnknownSession, WrongExpectedVersion
 from eventstore.events import Event, RecordedEvent, UnknownEvent
 from eventstore.ids import check_session_id
 from eventstore.store import Appended, EventStore, check_number
@@ -38,13 +38,14 @@ async def fork(
         InvalidInput: The session has not come to that version, or holds an event of a type that this version does not
             know; or an argument cannot be accepted.
         UnknownSession: The session has no events.
+        SessionForgotten: The session was forgotten; what had been copied before is in the new session.
         WrongExpectedVersion: The new session exists, and is not this fork.
         EventTooLarge: A copy says a little more than its original, and is over the store's limit.
     """
     _check(session_id, at_version, new_session_id)
     head = await store.version(session_id)
     if head == 0:
-        raise UnknownSession(session_id)
+        raise SessionForgotten(session_id) if await store.forgotten(session_id) else UnknownSession(session_id)
     if at_version > head:
         raise InvalidInput(f"Session {session_id!r} is at version {head}: it has not come to {at_version} yet.")
     origin = {"session_id": session_id, "version": at_version}
@@ -54,6 +55,8 @@ async def fork(
             appended = await store.append(new_session_id, events, expected_version=there, meta=meta)
             there = appended.version
             yield appended, events
+    if await store.forgotten(session_id):
+        raise SessionForgotten(session_id)
 
 
 def _check(session_id: str, at_version: int, new_session_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed, SessionArchived
+from eventstore.errors import CorruptLog, FoldFailed, SessionArchived, SessionForgotten
 from eventstore.store import EventStore
 from projections.checkpoints import Writes
 from projections.following import Following
@@ -85,6 +85,10 @@ async def audit(store: EventStore, views: ViewStore, session_id: str) -> Audited
         unsaid = {owner for owner, _ in folded.writes} - told
         drifts += await _compared(store, folded, await _writes(views, session_id, sorted(unsaid)))
         head = await store.version(session_id)
+        if drifts and await store.forgotten(session_id):
+            return Audited(session_id, 0, 0, SessionState(), [])
+    except SessionForgotten:
+        return Audited(session_id, 0, 0, SessionState(), [])
     except (CorruptLog, FoldFailed, SessionArchived) as error:
         return Audited(session_id, 0, 0, SessionState(), [Drift(session_id, error.version, "log", MISSING, str(error))])
     return Audited(session_id, newest.version, head, newest.state, _once(drifts))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
@@ -45,6 +46,7 @@ class MemoryViews:
 
     def __init__(self, store: MemoryStore) -> None:
         """Begin empty."""
+        _beside.setdefault(store, WeakSet()).add(self)
         self.group = GROUP
         self._store = store
         self._build = 1
@@ -137,7 +139,8 @@ class MemoryViews:
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
-        self._parked[parked.session_id] = parked
+        if not self._store.is_forgotten(parked.session_id):
+            self._parked[parked.session_id] = parked
 
     async def unpark(self, session_id: str) -> None:
         """Let a session's views be brought up to date again."""
@@ -154,6 +157,8 @@ class MemoryViews:
 
     async def count_attempt(self, session_id: str) -> int:
         """Count an attempt at a session, before the work begins."""
+        if self._store.is_forgotten(session_id):
+            return 0
         self._attempts[session_id] += 1
         return self._attempts[session_id]
 
@@ -168,7 +173,8 @@ class MemoryViews:
         present, until = self._leases.get(session_id, (holder, now))
         if present != holder and until > now:
             return False
-        self._leases[session_id] = (holder, now + seconds)
+        if not self._store.is_forgotten(session_id):
+            self._leases[session_id] = (holder, now + seconds)
         return True
 
     async def release(self, session_id: str, holder: str) -> None:
@@ -212,6 +218,11 @@ class MemoryViews:
             await self._store.feed.disband(group)
         return 0
 
+    def forget(self, session_id: str) -> None:
+        """Drop a session."""
+        for kept in (self._sessions, self._parked, self._attempts, self._leases):
+            kept.pop(session_id, None)
+
     def _views(self, session_id: str) -> _SessionViews:
         check_session_id(session_id)
         return self._sessions.get(session_id) or _SessionViews()
@@ -223,7 +234,7 @@ class MemoryViews:
 
     def _commit(self, change: ViewsChange) -> bool:
         views = self._views(change.session_id)
-        if views.version != change.base:
+        if views.version != change.base or self._store.is_forgotten(change.session_id):
             return False
         views.version, views.state = change.version, _encode(change.after)
         if change.history.cleared:
@@ -244,3 +255,11 @@ class MemoryViews:
             views.context.pop(key, None)
         self._sessions[change.session_id] = views
         return True
+
+
+_beside: WeakKeyDictionary[MemoryStore, WeakSet[MemoryViews]] = WeakKeyDictionary()
+
+
+def views_beside(store: MemoryStore) -> list[MemoryViews]:
+    """Return all views that were made of a log, of whatever generation."""
+    return list(_beside.get(store, ()))

@@ -1,7 +1,7 @@
 r"""Print what a role of contextengine may do on a Redis server, as ACL rules.
 
 Roles: reader (engines that only ask), writer (engines with workers=False), worker (python -m workers, and engines with
-workers inside), auditor (who checks the log), custodian (who archives sessions). Give each process the least that it
+workers inside), auditor (who checks the log), custodian (archives and forgets). Give each process the least that it
 needs; docs/OPERATIONS.md tells what is left even to the least. Needs Redis 7.0 or newer, or any Valkey.
 
   python scripts/acl.py writer --namespace app --password-hash "$(printf %s "$PASSWORD" | sha256sum | cut -c1-64)" \

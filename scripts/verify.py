@@ -76,9 +76,12 @@ def _print(verdict: Verdict) -> None:
             "newer than the seals": f"{verdict.unsealed_events:,}",
             "seals": f"{verdict.seals:,}, the newest of {showing.time(verdict.sealed_ms)}",
             "manifests": f"{verdict.manifests:,}",
+            "forgotten": f"{len(verdict.forgotten):,}",
         }
     )
     print()
+    for each in verdict.forgotten:
+        print(showing.printable(showing.forgotten(each)))
     for note in verdict.notes:
         print(f"Note: {showing.printable(note)}\n")
     if verdict.findings:

@@ -46,7 +46,12 @@ def prefix_of_session(namespace: str, session_id: str) -> str:
     Whoever has to let a session go for good deletes all of them: a file may be there of which its log does not tell,
     because who put it there died.
     """
-    return f"log-{check_namespace(namespace)}-{hashlib.sha256(check_session_id(session_id)).hexdigest()}-"
+    return prefix_of_digest(namespace, hashlib.sha256(check_session_id(session_id)).hexdigest())
+
+
+def prefix_of_digest(namespace: str, digest: str) -> str:
+    """Return the same, given the SHA-256 of the session's id in hexadecimal."""
+    return f"log-{check_namespace(namespace)}-{digest}-"
 
 
 def new_file_name(namespace: str, session_id: str, version: int, begun_ms: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from eventstore.feed import Delivery, Held, PartitionProgress, Pointer, Position, check_not_trimmed
 
@@ -56,11 +56,11 @@ class _Group:
 
 
 class _Partition:
-    """A feed: entries numbered from 1, of which the first ``trimmed`` have been dropped."""
+    """A feed: entries numbered from 1, of which the first ``trimmed`` were dropped; None where one was taken out."""
 
     def __init__(self) -> None:
         self.trimmed = 0
-        self.entries: list[Pointer] = []
+        self.entries: list[Pointer | None] = []
         self.groups: dict[str, _Group] = {}
 
     @property
@@ -69,7 +69,9 @@ class _Partition:
 
     def after(self, place: int) -> Iterator[tuple[int, Pointer]]:
         for number in range(max(place, self.trimmed) + 1, self.end + 1):
-            yield number, self.entries[number - self.trimmed - 1]
+            pointer = self.entries[number - self.trimmed - 1]
+            if pointer is not None:
+                yield number, pointer
 
 
 class MemoryFeed:
@@ -85,6 +87,15 @@ class MemoryFeed:
         """Announce an append."""
         self._partitions[partition].entries.append(pointer)
         self._bell.ring()
+
+    def take_out(self, partition: int, whose: Callable[[str], bool]) -> None:
+        """Take sessions out of a feed, for every group."""
+        feed = self._partitions[partition]
+        for place, pointer in list(feed.after(0)):
+            if whose(pointer.session_id):
+                feed.entries[place - feed.trimmed - 1] = None
+                for group in feed.groups.values():
+                    group.held.pop(place, None)
 
     async def join(self, group: str, name: str) -> MemoryConsumer:
         """Become a consumer of a group, making the group if it is new."""
@@ -192,7 +203,8 @@ class MemoryConsumer:
                 held = group.held[place]
                 held.consumer, held.at, held.attempts = self.name, now, held.attempts + 1
                 pointer = partition.entries[place - partition.trimmed - 1]
-                deliveries.append(Delivery(number, (0, place), [pointer], held.attempts))
+                if pointer is not None:
+                    deliveries.append(Delivery(number, (0, place), [pointer], held.attempts))
         return deliveries
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:

@@ -201,7 +201,8 @@ class MemoryStore:
     async def forgotten(self, session_id: str) -> bool:
         """Return whether a session was forgotten."""
         self._check_open()
-        return tombstone_field(check_session_id(session_id)) in self.tombstones
+        check_session_id(session_id)
+        return self.is_forgotten(session_id)
 
     async def now(self) -> datetime:
         """Return this process's time."""
@@ -235,6 +236,10 @@ class MemoryStore:
                 async for page in file.pages(min(beyond), min(max(beyond), file.version)):
                     found |= {entry.version: entry for entry in page}
             lacking = archived if file is None else None
+
+    def is_forgotten(self, session_id: str) -> bool:
+        """Return whether a session was forgotten, at once."""
+        return bool(self.tombstones) and tombstone_field(session_id.encode()) in self.tombstones
 
     def names(self) -> list[str]:
         """Return all sessions."""
@@ -297,6 +302,7 @@ class MemoryStore:
             self.archived.pop(session_id, None)
             if session_id in self._logs:
                 self.aside[field] = self._logs.pop(session_id)
+                self.archived.pop(session_id, None)
         self._bell.ring()
         return tombstone
 
@@ -337,7 +343,7 @@ class MemoryStore:
         return Appended(session_id, pointer.version, append.event_ids)
 
     def _check_not_forgotten(self, session_id: str) -> None:
-        if self.tombstones and session_id not in self._logs and tombstone_field(session_id.encode()) in self.tombstones:
+        if session_id not in self._logs and self.is_forgotten(session_id):
             raise SessionForgotten(session_id)
 
 

@@ -15,6 +15,7 @@ class Keys:
     def __init__(self, namespace: str, partitions: int) -> None:
         """Make the prefixes once."""
         self.partitions = partitions
+        self._namespace = namespace.encode()
         self._prefixes = [b"{%s:%d}:" % (namespace.encode(), p) for p in range(partitions)]
 
     def partition(self, session_key: bytes) -> int:
@@ -48,6 +49,10 @@ class Keys:
     def released(self, partition: int) -> bytes:
         """Hash: each file in the archive of which a log told once, and since when none does (ms)."""
         return self._prefixes[partition] + b"released"
+
+    def every(self, what: bytes) -> bytes:
+        """Return a pattern for a key that every partition has."""
+        return b"{%s:*}:%s" % (self._namespace, what)
 
     def of_session(self, what: bytes, session_key: bytes) -> bytes:
         """Return another key of a session."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 
 import anyio
 import msgspec
@@ -17,9 +16,8 @@ from eventstore.rawlog import ARCHIVING_MS, Archived, Head, Pointers, RawEntry
 from eventstore.redis.batches import Batch
 from eventstore.redis.commands import Argument, Script, refusal
 from eventstore.redis.consumer import feed_id, pointers_of
-from eventstore.redis.reading import FIELD, archived_of, fields_of
+from eventstore.redis.reading import FIELD, archived_of, fields_of, keys_like
 from eventstore.redis.store import RedisStore
-from eventstore.redis.topology import Node
 
 RESTORE = Script.load("eventstore.redis", "restore.lua")
 ARCHIVE = Script.load("eventstore.redis", "archive.lua")
@@ -27,8 +25,8 @@ BRING_BACK = Script.load("eventstore.redis", "bring_back.lua")
 _encode = msgspec.json.Encoder().encode
 
 NO_HEAD = Head(0, 0)
-SCANNED = 1000
-"""Keys that are looked at in one round trip."""
+POINTERS = 1000
+"""Entries of a feed that are read in one round trip."""
 
 
 class RedisRaw:
@@ -63,24 +61,11 @@ class RedisRaw:
     async def logs(self) -> set[str]:
         """Return the sessions that have a log."""
         names: set[str] = set()
-        for node in self._links.topology.nodes:
-            async for key in self._keys_on(node):
-                name = key.partition(b"}:log:")[2]
-                if key == self._log(name):  # elsewhere nobody would look for it
-                    names.add(_name(name))
+        async for key in keys_like(self._links, self._keys.every(b"log:*")):
+            name = key.partition(b"}:log:")[2]
+            if key == self._log(name):  # elsewhere nobody would look for it
+                names.add(_name(name))
         return names
-
-    async def _keys_on(self, node: Node) -> AsyncIterator[bytes]:
-        """Give the keys of logs that a node holds."""
-        pattern = self._keys.shared(0, b"").split(b":")[0] + b":*}:log:*"
-        cursor = b"0"
-        while True:
-            scan = partial(self._links.to(node).call, "SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-            cursor, found = await self._links.patiently(scan)
-            for key in found:
-                yield key
-            if cursor == b"0":
-                return
 
     async def pointers(self, partition: int, after: FeedId = (0, 0)) -> Pointers:
         """Return what a partition's feed holds after a place."""
@@ -88,7 +73,7 @@ class RedisRaw:
         malformed: list[FeedId] = []
         trimmed = False
         while True:
-            dropped, found = await self._feed.range(partition, after, SCANNED)
+            dropped, found = await self._feed.range(partition, after, POINTERS)
             trimmed = trimmed or dropped > (0, 0)
             for place, fields in found:
                 after = feed_id(place)
@@ -96,7 +81,7 @@ class RedisRaw:
                     pointers += pointers_of(fields)
                 except ValueError:
                     malformed.append(after)
-            if len(found) < SCANNED:
+            if len(found) < POINTERS:
                 return Pointers(pointers, after, trimmed, malformed)
 
     async def restore(self, session_id: str, after: Head | None, entries: Sequence[tuple[int, bytes]]) -> Head | None:

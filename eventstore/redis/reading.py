@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -23,6 +24,8 @@ from eventstore.store import PAGE
 
 AHEAD = 3
 """Pages of a long read that are on their way while one is worked on."""
+SCANNED = 1000
+"""Keys that are looked at in one round trip."""
 
 Pages: TypeAlias = AsyncGenerator[list[RecordedEvent], None]
 
@@ -51,6 +54,7 @@ class Log:
         self.key = keys.log(partition, self.session_key)
         self.notes = keys.archived(partition)
         self.archive = archive
+        self.filed = False
         self._links = links
 
     async def forwards(self, low: int, high: int | None, limit: int | None) -> Pages:
@@ -130,7 +134,7 @@ class Log:
                     start = f"({after}-{2**64 - 1}"
                     continue
             if found:
-                yield [_raw(*each) for each in found]
+                yield [raw_entry(*each) for each in found]
                 after = _version(found[-1])
             if len(found) < PAGE:
                 return
@@ -158,6 +162,7 @@ class Log:
             if archived == lacking:
                 raise missing(self.session_id, archived, self.archive)
             if (file := await open_file(self.session_id, archived, self.archive)) is not None:
+                self.filed = True
                 return file, reply
             lacking = archived  # unless it was replaced or brought back just now
 
@@ -188,11 +193,25 @@ async def fields_of(links: Links, key: bytes) -> AsyncGenerator[tuple[bytes, byt
             return
 
 
+async def keys_like(links: Links, pattern: bytes) -> AsyncGenerator[bytes, None]:
+    """Give the keys that fit a pattern, of all nodes; one may come twice."""
+    for node in links.topology.nodes:
+        cursor = b"0"
+        while True:
+            scan = partial(links.to(node).call, "SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
+            cursor, found = await links.patiently(scan)
+            for key in found:
+                yield key
+            if cursor == b"0":
+                break
+
+
 def _version(found: Sequence[Any]) -> int:
     return int(found[0].split(b"-")[0])
 
 
-def _raw(place: bytes, fields: Sequence[bytes]) -> RawEntry:
+def raw_entry(place: bytes, fields: Sequence[bytes]) -> RawEntry:
+    """Return an entry as it lies in a stream."""
     version, recorded_ms = place.split(b"-")
     return RawEntry(int(version), int(recorded_ms), fields[1] if len(fields) == 2 and fields[0] == FIELD else None)  # noqa: PLR2004 - a name and a value
 

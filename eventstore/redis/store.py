@@ -179,7 +179,7 @@ class RedisStore:
         log = self.log(session_id)
         check_bounds(after, until, limit)
         pages = log.backwards if backwards else log.forwards
-        return Reading(lambda: self._whole(session_id, pages(after + 1, until, limit)))
+        return Reading(lambda: self._whole(log, pages(after + 1, until, limit)))
 
     def read_all(self, *, after: Position | None = None) -> Reading:
         """Read the events of all sessions. See `EventStore.read_all`."""
@@ -306,15 +306,15 @@ class RedisStore:
         if self._closed:
             raise NotInitialized("The store is closed. Open another one with open_store().")
 
-    async def _whole(self, session_id: str, pages: Pages) -> Pages:
-        """Give pages of a log. What ends with a full one has ended, unless the session was forgotten meanwhile."""
+    async def _whole(self, log: Log, pages: Pages) -> Pages:
+        """Give pages of a log. Behind a full one, or a file, it ends because it does, or because it was forgotten."""
         full = False
         async with contextlib.aclosing(pages):
             async for page in pages:
                 yield page
                 full = len(page) == PAGE
-        if full and await self.forgotten(session_id):
-            raise SessionForgotten(session_id)
+        if (full or log.filed) and await self.forgotten(log.session_id):
+            raise SessionForgotten(log.session_id)
 
     async def _heads(self, partition: int) -> AsyncIterator[Pointer]:
         """Give every session of a partition, pointing at its whole log."""

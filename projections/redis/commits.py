@@ -53,10 +53,11 @@ def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[by
         *_totals(keys.shared(keys.partition(session_key), names.totals), change),
         *_lists(keys, names, session_key, change),
     ]
-    arguments: list[Argument] = [change.base]
+    arguments: list[Argument] = [session_key, change.base]
     for write in writes:
         arguments += (len(write), *write)
-    return list(dict.fromkeys(key for _, key, *_ in writes)), arguments
+    tombstones = keys.tombstones(keys.partition(session_key))
+    return list(dict.fromkeys([session, tombstones, *(key for _, key, *_ in writes)])), arguments
 
 
 def part_writes(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes] = ()) -> Iterator[Write]:

@@ -62,8 +62,8 @@ class LettingGo(Generations):
         going = [*beside, *(keys.of_session(what, session_key) for what in of_session)]
         # First what makes room: a script that has written is let go on where memory is short.
         writes: list[Write] = [*(("UNLINK", key) for key in going), ("HSET", view, LET_GO, mark)]
-        named, arguments = _call_of(view, writes)
-        return named, [version, *arguments]
+        (view, *named), arguments = _call_of(view, writes)
+        return [view, keys.tombstones(keys.partition(session_key)), *named], [session_key, version, *arguments]
 
 
 def _call_of(view: bytes, writes: Sequence[Write]) -> Call:

@@ -6,7 +6,7 @@
 | writer | engines with ``workers=False`` | that, and append |
 | worker | ``python -m workers``, and engines with workers inside | that, and write views and move groups along feeds |
 | auditor | who checks the log | read everything of the namespace, also by commands that the engine does not use |
-| custodian | who archives sessions | what a worker may, and move a log into the archive and back |
+| custodian | who archives and forgets | what a worker may, and move a log into the archive and back, and erase it |
 
 No other role may delete, trim, rename, copy or overwrite a log. None may call other scripts than ours, or touch another
 namespace. A script is carried out with its caller's permissions, so permissions on commands and keys hold inside ours
@@ -100,6 +100,13 @@ _ARCHIVES = (
     Grant("smembers", ("writes@*",), "R"),
     Grant("unlink", VIEWS, "W"),
 )
+_ERASES = (
+    Grant("hdel", ("heads",), "W"),
+    Grant("hset unlink", ("tombstones", "forgetting:*"), "W"),
+    Grant("rename", ("log:*", "forgetting:*")),
+    Grant("unlink", ("compacting:*", "chain@*"), "W"),
+    Grant("xack xdel", ("feed",)),
+)
 _READS = Grant(ENGINE_READS, ("*",), "R")
 
 ROLES = {
@@ -108,8 +115,8 @@ ROLES = {
     "worker": Role(f"{_APPENDING} client|unblock", (_READS, *_APPENDS, *_PROJECTS), "hget hsetnx"),
     "custodian": Role(
         f"{_APPENDING} client|unblock",
-        (_READS, *_APPENDS, *_PROJECTS, *_ARCHIVES),
-        "hget hsetnx",
+        (_READS, *_APPENDS, *_PROJECTS, *_ARCHIVES, *_ERASES),
+        "hget hgetall hsetnx",
     ),
     "auditor": Role(f"{CONNECTION} acl|whoami", (Grant("@read", ("*",), "R", "dbsize keys randomkey scan"),)),
 }

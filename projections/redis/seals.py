@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from eventstore.errors import StoreRefused
 from eventstore.ids import check_session_id
+from eventstore.redis.commands import Argument, Script
 from eventstore.redis.store import RedisStore
 
+UNLESS_FORGOTTEN = Script.load("projections.redis", "unless_forgotten.lua")
 SEALS, CHAIN = b"seals@1", b"chain@1"
 PAGE = 500
 
@@ -51,7 +53,10 @@ class RedisSeals:
     async def keep_links(self, session_id: str, after: int, links: Sequence[bytes]) -> None:
         """Keep digests. Written twice, they come to the same."""
         if links:
-            await self._links.call("SETRANGE", self._chain(session_id), after * len(links[0]), b"".join(links))
+            session_key = check_session_id(session_id)
+            keys = [self._keys.tombstones(self._keys.partition(session_key)), self._chain(session_id)]
+            written: list[Argument] = [session_key, "SETRANGE", after * len(links[0]), b"".join(links)]
+            await self._links.evaluate(UNLESS_FORGOTTEN, keys, written)
 
     def _chain(self, session_id: str) -> bytes:
         return self._keys.of_session(CHAIN, check_session_id(session_id))

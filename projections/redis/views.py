@@ -22,6 +22,7 @@ from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChang
 
 READ = Script.load("projections.redis", "read.lua")
 LEASE = Script.load("projections.redis", "lease.lua")
+UNLESS_FORGOTTEN = Script.load("projections.redis", "unless_forgotten.lua")
 
 _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState).decode
@@ -169,7 +170,7 @@ class RedisViews(LettingGo):
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
         key, session_key = self._of_partition((await self.names()).parked, parked.session_id)
-        await self._links.call("HSET", key, session_key, _encode(parked))
+        await self._unless_forgotten(session_key, key, "HSET", session_key, _encode(parked))
 
     async def unpark(self, session_id: str) -> None:
         """Let a session's views be brought up to date again."""
@@ -199,8 +200,7 @@ class RedisViews(LettingGo):
         """Count an attempt at a session, before the work begins."""
         key, session_key = self._of_partition((await self.names()).attempts, session_id)
         # Counted once too often, should the connection break, is harmless: it parks a suspect a little earlier.
-        count: int = await self._links.call("HINCRBY", key, session_key, 1)
-        return count
+        return int(await self._unless_forgotten(session_key, key, "HINCRBY", session_key, 1) or 0)
 
     async def forget_attempts(self, session_id: str) -> None:
         """Begin counting from 0 again."""
@@ -209,14 +209,26 @@ class RedisViews(LettingGo):
 
     async def lease(self, session_id: str, holder: str, seconds: float) -> bool:
         """Let one holder at a time compact a session."""
-        key = self._keys.of_session(COMPACTING, check_session_id(session_id))
-        had: int = await self._links.evaluate(LEASE, [key], [holder, max(1, round(seconds * 1000))])
-        return had == 1
+        return await self._lease(session_id, holder, max(1, round(seconds * 1000)))
 
     async def release(self, session_id: str, holder: str) -> None:
         """End a lease."""
-        key = self._keys.of_session(COMPACTING, check_session_id(session_id))
-        await self._links.evaluate(LEASE, [key], [holder, 0])
+        await self._lease(session_id, holder, 0)
+
+    async def _lease(self, session_id: str, holder: str, milliseconds: int) -> bool:
+        session_key = check_session_id(session_id)
+        keys = [
+            self._keys.of_session(COMPACTING, session_key),
+            self._keys.tombstones(self._keys.partition(session_key)),
+        ]
+        had: int = await self._links.evaluate(LEASE, keys, [session_key, holder, milliseconds])
+        return had == 1
+
+    async def _unless_forgotten(self, session_key: bytes, key: bytes, *command: Argument) -> Any:
+        """Carry out a command on a key, given without the key, unless the session was forgotten: then return None."""
+        name, *arguments = command
+        tombstones = self._keys.tombstones(self._keys.partition(session_key))
+        return await self._links.evaluate(UNLESS_FORGOTTEN, [tombstones, key], [session_key, name, *arguments])
 
     async def _kept(self, names: Names, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
         """Return, for each change that takes the oldest messages away but for some, those, as they are stored.

@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from eventstore.proof.tombstones import Tombstone
+
 
 class Kind(enum.Enum):
     """What is wrong."""
@@ -32,8 +34,22 @@ class Kind(enum.Enum):
     """The archive lacks the file of a log, or has another one."""
     SEAL = "seal"
     """A seal is missing, cannot be read, does not follow from the one before it, or nobody trusted has signed it."""
+    TOMBSTONE = "tombstone"
+    """A tombstone cannot be believed, or there is something left of the session."""
     MANIFEST = "manifest"
     """A manifest cannot be believed, or the store has other seals than those in it."""
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """A session that was forgotten on purpose: its tombstone stands, and can be believed.
+
+    Attributes:
+        session_id: The session, where it is known by that name: from seals and manifests, or because it was asked for.
+        tombstone: What is left of it.
+    """
+
+    session_id: str | None
+    tombstone: Tombstone
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -68,6 +84,7 @@ class Verdict(msgspec.Struct):
         seals: How many seals were read.
         sealed_ms: When the newest of them was made, in Unix milliseconds; 0 if there is none.
         manifests: How many manifests the store was held against.
+        forgotten: The sessions that were forgotten on purpose.
         findings: What is wrong.
         notes: What is no contradiction, but worth to be known.
         doubts: Why the check, though it found nothing, does not prove that nothing was changed.
@@ -81,6 +98,7 @@ class Verdict(msgspec.Struct):
     seals: int = 0
     sealed_ms: int = 0
     manifests: int = 0
+    forgotten: list[Forgotten] = []
     findings: list[Finding] = []
     notes: list[str] = []
     doubts: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -36,9 +37,10 @@ class SealStore(Protocol):
 class MemorySeals:
     """A `SealStore` in memory."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         """Begin empty."""
-        self._seals: list[dict[int, bytes]] = [{} for _ in range(partitions)]
+        self._store = weakref.ref(store)
+        self._seals: list[dict[int, bytes]] = [{} for _ in range(store.partitions)]
         self._links: dict[str, bytes] = {}
 
     async def seals(self, partition: int, after: int = 0) -> list[tuple[int, bytes]]:
@@ -56,14 +58,24 @@ class MemorySeals:
     async def keep_links(self, session_id: str, after: int, links: Sequence[bytes]) -> None:
         """Keep digests."""
         new = b"".join(links)
-        if not new:
+        store = self._store()
+        if not new or (store is not None and store.is_forgotten(session_id)):
             return
         size = len(links[0])
         before = self._links.get(session_id, b"").ljust(after * size, b"\0")
         self._links[session_id] = before[: after * size] + new + before[after * size + len(new) :]
 
+    def forget(self, session_id: str) -> None:
+        """Drop the digests of a session's chain."""
+        self._links.pop(session_id, None)
+
 
 _in_memory: WeakKeyDictionary[MemoryStore, MemorySeals] = WeakKeyDictionary()
+
+
+def in_memory(store: MemoryStore) -> MemorySeals:
+    """Return the seals beside a log in memory."""
+    return _in_memory.setdefault(store, MemorySeals(store))
 
 
 def open_seals(store: EventStore) -> SealStore:
@@ -76,5 +88,5 @@ def open_seals(store: EventStore) -> SealStore:
         case RedisStore():
             return RedisSeals(store)
         case MemoryStore():
-            return _in_memory.setdefault(store, MemorySeals(store.partitions))
+            return in_memory(store)
     raise InvalidInput(f"There are no seals for a {type(store).__name__}.")

@@ -18,6 +18,7 @@ from eventstore.rawlog import Head
 from eventstore.store import EventStore
 from projections.sealing.book import Book
 from projections.sealing.findings import Finding, Kind
+from projections.sealing.forgotten import Graveyard
 from projections.sealing.keeping import open_seals
 
 log = get_logger("sealer")
@@ -162,6 +163,9 @@ class Sealer:
                     findings.append(end)
                 else:
                     changed[name] = end
+        if findings:  # what was forgotten on purpose is not missing
+            graves = await Graveyard.read(self._store, book.partition, self._keyring)
+            findings = [each for each in findings if each.session_id is None or not graves.believed(each.session_id)]
         return changed, findings
 
     async def _extend(self, session_id: str, sealed: ChainHead | None, head: Head) -> ChainHead | Finding:

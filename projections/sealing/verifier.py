@@ -15,9 +15,11 @@ from eventstore.proof.signing import Keyring
 from eventstore.raw import open_raw
 from eventstore.rawlog import Head
 from eventstore.store import EventStore
+from projections.forgetting.erasing import open_eraser
 from projections.sealing.book import Book
 from projections.sealing.feeds import FeedCheck
-from projections.sealing.findings import Finding, Kind, Verdict
+from projections.sealing.findings import Finding, Forgotten, Kind, Verdict
+from projections.sealing.forgotten import Graveyard
 from projections.sealing.keeping import open_seals
 from projections.sealing.walking import Mark, Walk
 
@@ -38,6 +40,7 @@ class Verifier:
         self._store = store
         self._raw = open_raw(store)
         self._seals = open_seals(store)
+        self._eraser = open_eraser(store)
         self._keyring = keyring
         self._manifests = manifests
         self._unread = 0
@@ -118,9 +121,18 @@ class Verifier:
                 *(self._walk(name, book, marks.get(name, []), heads.get(name), told.get(name, 0)) for name in batch)
             )
         await self._read_feed(book.partition, feed, place, verdict)
+        graves = await Graveyard.read(self._store, book.partition, self._keyring)
+        remains = (
+            await self._eraser.remains() if graves and (only is None or any(map(graves.__contains__, only))) else {}
+        )
         for walk, finding in walks:
+            if walk.session_id in graves:
+                _tell(graves.of_session(walk.session_id, marks.get(walk.session_id, ()), remains), verdict)
+                continue
             self._unread += walk.unread
             _note(walk, finding or feed.finding(walk.session_id, walk.last_version), verdict)
+        for judged in graves.others(names, remains) if only is None else ():
+            _tell(judged, verdict)
 
     async def _walk(
         self, session_id: str, book: Book, marks: list[Mark], head: Head | None, told: int
@@ -210,6 +222,13 @@ def _add_marks(marks: dict[str, list[Mark]], book: Book, name: str, sealed: Seal
         verdict.findings.append(Finding(Kind.MANIFEST, text, partition=book.partition))
     for session_id, head in (sealed.chains() or {}).items():
         marks.setdefault(session_id, []).append(Mark(head, name))
+
+
+def _tell(judged: Forgotten | Finding, verdict: Verdict) -> None:
+    if isinstance(judged, Finding):
+        verdict.findings.append(judged)
+    else:
+        verdict.forgotten.append(judged)
 
 
 def _note(walk: Walk, finding: Finding | None, verdict: Verdict) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
+from eventstore.errors import SessionForgotten
 from eventstore.proof.chain import genesis, link
 from eventstore.raw import open_raw
 from eventstore.rawlog import Head
@@ -103,9 +104,11 @@ class Restorer:
                 return wrote
             rest = chunk[there:]
             after = before if not there else Head(chunk[there - 1].version, chunk[there - 1].recorded_ms)
-            found = await self._raw.restore(
-                session_id, after if after.version else None, [(event.recorded_ms, event.content) for event in rest]
-            )
+            contents = [(event.recorded_ms, event.content) for event in rest]
+            try:
+                found = await self._raw.restore(session_id, after if after.version else None, contents)
+            except SessionForgotten:
+                raise _Differs("the session was forgotten in the target") from None
             wrote = True
             if found is None:
                 return wrote

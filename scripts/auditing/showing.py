@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from projections.sealing.findings import Finding, Verdict
+from projections.sealing.findings import Finding, Forgotten, Verdict
 
 try:
     from rich.console import Console
@@ -37,6 +37,17 @@ def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
         **msgspec.to_builtins(verdict),
         "unsealed_events": verdict.unsealed_events,
     }
+
+
+def forgotten(each: Forgotten) -> str:
+    """Return a line about a session that was forgotten."""
+    stone = each.tombstone
+    name = each.session_id or f"{stone.session[:12]}..."
+    if not stone.done:
+        return f"forgotten: {name} is being forgotten, since {time(stone.begun_ms)}"
+    who = f" by {stone.by}" if stone.by else ""
+    why = f": {stone.reason}" if stone.reason else ""
+    return f"forgotten: {name}, {stone.version:,} events, on {time(stone.forgotten_ms)}{who}{why}"
 
 
 def facts(told: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ from support.processes import Processes
 from support.projected import projected
 from support.servers import Server, binaries
 from support.waiting import until
-from support.whole_api import OPENS, READS, TELLS, WRITES, answers, public_methods
+from support.whole_api import ERASES, OPENS, READS, TELLS, WRITES, answers, public_methods
 
 from contextengine import ContextEngine, DurabilityNotReached, InvalidInput, NotPermitted, ServerUnfit
 from eventstore import MessageAdded, RecordedEvent, open_store
@@ -73,7 +73,7 @@ async def guarded(
 
 def test_no_method_is_forgotten() -> None:
     """The calls of `support.whole_api` are all public methods of the engine."""
-    assert {*WRITES, *READS, *TELLS, *OPENS} == public_methods()
+    assert {*WRITES, *READS, *TELLS, *OPENS, *ERASES} == public_methods()
 
 
 class TestMay:
@@ -151,6 +151,28 @@ class TestMay:
             assert (await archivist.sweep(timedelta(0))).missing == []
         async with guarded.engine("reader") as reader:
             assert await answers(reader) == expected
+
+    @pytest.mark.guarantee("S6", "F1")
+    async def test_a_custodian_alone_forgets(self, guarded: Guarded) -> None:
+        """Whoever has another role is refused, and nothing is done; a custodian forgets, archived sessions, too."""
+        (forget,) = ERASES.values()
+        async with guarded.engine("worker") as worker:
+            for name, write in WRITES.items():
+                assert await write(worker) is not False, name
+            await answers(worker)
+            before = await answers(worker)
+        left = await guarded.everything()
+        for role in ("reader", "writer", "worker", "auditor"):
+            async with guarded.engine(role) as engine:
+                with pytest.raises(NotPermitted):
+                    await forget(engine)
+        assert await guarded.everything() == left
+        async with guarded.engine("custodian") as custodian:
+            assert await answers(custodian) == before
+            tombstone = await forget(custodian)
+            assert tombstone.done
+            assert await custodian.get_session("s") is None
+            assert await custodian.get_session("long") is not None
 
     @pytest.mark.guarantee("S6")
     async def test_half_projected_views_are_completed_by_who_may_not_write_them(self, guarded: Guarded) -> None:
@@ -350,9 +372,9 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("EVAL", harm, 1, log),
         ("EVAL", "return 1", 0),
         ("EVALSHA", foreign, 1, log),
-        ("EVALSHA", COMMIT.sha, 1, other, "0", 2, "DEL", log),
-        ("EVALSHA", COMMIT.sha, 2, other, log, "0", 2, "DEL", log),
-        ("EVALSHA", COMMIT.sha, 1, heads, "0", 4, "XTRIM", log, "MAXLEN", "0"),
+        ("EVALSHA", COMMIT.sha, 2, other, other, "s", "0", 2, "DEL", log),
+        ("EVALSHA", COMMIT.sha, 3, other, other, log, "s", "0", 2, "DEL", log),
+        ("EVALSHA", COMMIT.sha, 2, heads, heads, "s", "0", 4, "XTRIM", log, "MAXLEN", "0"),
         ("EVALSHA", READ.sha, 3, other, log, log, 1, "DEL"),
         ("FUNCTION", "LOAD", "#!lua name=harm\nredis.register_function('harm', function(k) return 1 end)"),
         ("FUNCTION", "FLUSH"),

@@ -71,6 +71,8 @@ TELLS: dict[str, Call] = {
 }
 """What reads, and tells something else each time."""
 OPENS = {"initialize", "close"}
+ERASES: dict[str, Call] = {"forget_session": lambda e: e.forget_session("s", unsigned=True, relatives=True)}
+"""What takes a role of its own."""
 
 
 def public_methods() -> set[str]:
