@@ -19,7 +19,7 @@ class Room:
         self.taken = 0
         """How many have taken room and not given it back."""
         self._left = most
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
 
     def take_now(self, size: int) -> bool:
         """Take room if there is some and nobody waits for it; return whether there was."""
@@ -31,30 +31,24 @@ class Room:
 
     async def take(self, size: int) -> None:
         """Wait until there is room, and take some: perhaps more than is left, for else nothing large would ever go."""
-        if self._waiting or self._left <= 0:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                self._let_in()  # if it was this one's turn already, it is the next one's now
-                raise
-        self.taken += 1
-        self._left -= size
-        self._let_in()
+        if self.take_now(size):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, size))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was this one's turn already
+                self.give_back(size)
+            raise
 
     def give_back(self, size: int) -> None:
-        """Let the next one in."""
+        """Let in who waits, as far as there is room; what they take is counted at once, not when they wake up."""
         self.taken -= 1
         self._left += size
-        if self._waiting:
-            self._let_in()
-
-    def _let_in(self) -> None:
-        """Tell the first who waits that there is room, if there is; it tells the next."""
-        while self._waiting and self._waiting[0].cancelled():
-            self._waiting.popleft()
-        if self._waiting and self._left > 0:
-            turn = self._waiting.popleft()
+        while self._waiting and self._left > 0:
+            turn, wanted = self._waiting.popleft()
             if not turn.done():
+                self.taken += 1
+                self._left -= wanted
                 turn.set_result(None)
