@@ -16,6 +16,7 @@ from support.projected import check_views, projected
 from support.servers import Server
 from support.waiting import until
 
+from contextengine import ContextEngine, monitoring
 from eventstore import Append, EventStore, MessageAdded, StoreUnavailable, open_store
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
@@ -222,6 +223,25 @@ class TestPrimariesThatDie:
         async with open_store(replicated.url, namespace=namespace, timeout=20) as store:
             assert replicated.owner(key, apart_from=primary) is not primary
             assert (await store.append("s", said("a"))).version == 1
+
+    @pytest.mark.guarantee("S7")
+    async def test_health_says_so(self, replicated: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An engine on a cluster that misses a primary is unhealthy, and is well when the replica has taken over."""
+        monkeypatch.setattr(monitoring, "PATIENCE", 0.3)
+        async with ContextEngine(replicated.url, namespace=namespace, partitions=PARTITIONS, timeout=20) as engine:
+            await engine.add_conversation_message("s", "user", "a")
+
+            async def healthy() -> bool:
+                return bool((await engine.health_check())["status"] == "healthy")
+
+            await until(healthy)
+            primary = replicated.owner(heads(engine._here().store)[0])
+            await asyncio.to_thread(replicated.replicas_are_level, primary)
+            primary.kill()
+            health = await engine.health_check()
+            assert (health["status"], health["lag"], health["stuck_partitions"]) == ("unhealthy", None, None)
+            await until(healthy)
+            assert [m.content for m in await engine.get_conversation_history("s")] == ["a"]
 
     async def test_a_worker_goes_on(self, replicated: Cluster, namespace: str) -> None:
         """A worker projects the partitions of the other nodes while a primary is away, and all of them afterwards."""

@@ -88,7 +88,7 @@ class TestTenThousandWriters:
         reads: Counter[str] = Counter()
         async with open_store(server.url, timeout=60) as store:
             pids: dict[str, int | None] = {"writers": None}
-            compacting = ("--compaction", "--threshold", str(THRESHOLD))
+            compacting = ("--compaction", "--threshold", str(THRESHOLD), "--strategy", "truncate")
             for name, options in (("a", ()), ("b", ()), ("compactor", compacting)):
                 worker = await processes.worker(server.url, name, *options)
                 await worker.says("worker_started")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from redis.asyncio import Redis
+from support.clusters import Cluster
 from support.processes import Process, Processes
+from support.sentinels import Sentinels
 from support.servers import Server
 from support.waiting import until
 
@@ -65,20 +67,57 @@ async def healthy(engine: ContextEngine) -> None:
     await until(all_is_well)
 
 
+class Place(NamedTuple):
+    """Where workers work."""
+
+    url: str
+    namespace: str
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """The namespace, as workers are told."""
+        return "--namespace", self.namespace
+
+
 class TestWorkers:
+    """On a server, on a cluster, and where sentinels watch."""
+
+    @pytest.fixture(params=["server", "cluster", "sentinel"])
+    def place(
+        self,
+        request: pytest.FixtureRequest,
+        redis_url: str,
+        shared_cluster: Callable[[], Cluster],
+        shared_sentinels: Callable[[], Sentinels],
+        namespace: str,
+    ) -> Place:
+        """Each in turn, with a namespace of the test's own."""
+        urls = {
+            "server": lambda: redis_url,
+            "cluster": lambda: shared_cluster().url,
+            "sentinel": lambda: shared_sentinels().url,
+        }
+        return Place(urls[request.param](), namespace)
+
+    @pytest.fixture
+    async def engine(self, place: Place) -> AsyncIterator[ContextEngine]:
+        """An engine there; others do the work."""
+        async with ContextEngine(place.url, namespace=place.namespace, workers=False, timeout=20) as engine:
+            yield engine
+
     @pytest.mark.parametrize("end", [Process.killed, Process.freeze], ids=["killed", "frozen"])
     @pytest.mark.guarantee("S7")
     async def test_a_dead_worker(
         self,
         engine: ContextEngine,
-        server: Server,
+        place: Place,
         processes: Processes,
         monkeypatch: pytest.MonkeyPatch,
         end: Callable[[Process], Any],
     ) -> None:
         """A worker that was killed, or stands still, is missed by name, though nothing waits; another may be alive."""
         monkeypatch.setattr(monitoring, "DEAD_AFTER", 2.5)
-        workers = [await processes.worker(server.url, name, claim_after=1000) for name in ("a", "b")]
+        workers = [await processes.worker(place.url, name, *place.named, claim_after=1000) for name in ("a", "b")]
         for worker in workers:
             await worker.says("worker_started")
         await engine.add_conversation_message("s", "user", "x")
@@ -92,7 +131,7 @@ class TestWorkers:
 
     @pytest.mark.guarantee("S7")
     async def test_a_stuck_partition(
-        self, engine: ContextEngine, server: Server, processes: Processes, monkeypatch: pytest.MonkeyPatch
+        self, engine: ContextEngine, place: Place, processes: Processes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Work that somebody took and does not finish shows with its partition and holder, beside workers that live."""
         monkeypatch.setattr(monitoring, "STUCK_AFTER", 0.5)
@@ -101,7 +140,7 @@ class TestWorkers:
         consumer = await store.feed.join(GROUP, "sleeper")
         (delivery,) = await consumer.take(count=10, wait=1)
         consumer.abandon()
-        worker = await processes.worker(server.url, "a", claim_after=1000)
+        worker = await processes.worker(place.url, "a", *place.named, claim_after=1000)
         await worker.says("worker_started")
         health = await told(engine, f"Partition {delivery.partition} is stuck: worker sleeper")
         assert health["status"] == "degraded"
@@ -112,9 +151,9 @@ class TestWorkers:
         assert len(await engine.get_conversation_history("s")) == 2
 
     @pytest.mark.guarantee("S7")
-    async def test_a_parked_session(self, engine: ContextEngine, server: Server, processes: Processes) -> None:
+    async def test_a_parked_session(self, engine: ContextEngine, place: Place, processes: Processes) -> None:
         """A session that a worker had to park is named, and where to look."""
-        worker = await processes.worker(server.url, "a")
+        worker = await processes.worker(place.url, "a", *place.named)
         await worker.says("worker_started")
         await engine.add_conversation_message("s", "user", "x")
         await engine._here().store.append("s", SessionUpdated(changes={"metadata": "no dict"}))
@@ -123,15 +162,15 @@ class TestWorkers:
 
     @pytest.mark.guarantee("S7")
     async def test_compaction_is_reported_apart(
-        self, engine: ContextEngine, server: Server, processes: Processes, monkeypatch: pytest.MonkeyPatch
+        self, engine: ContextEngine, place: Place, processes: Processes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Compaction workers are None where there never was one, and no worker that keeps views up to date."""
-        worker = await processes.worker(server.url, "a")
+        worker = await processes.worker(place.url, "a", *place.named)
         await worker.says("worker_started")
         await engine.add_conversation_message("s", "user", "x")
         await healthy(engine)
         assert (await timely(engine))["compaction"] is None
-        compacting = await processes.worker(server.url, "c", "--compaction")
+        compacting = await processes.worker(place.url, "c", *place.named, "--compaction")
         await compacting.says("worker_started")
 
         async def done() -> bool:
@@ -192,6 +231,22 @@ class TestServer:
         assert (health["workers"] is None) is (what == "ALL")
         assert any(("paused for writes" in issue) is (what == "WRITE") for issue in health["issues"])
         await healthy(engine)
+
+    @pytest.mark.guarantee("S7")
+    async def test_a_paused_node(
+        self, shared_cluster: Callable[[], Cluster], namespace: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One paused node of a cluster is enough: what could not be found out is None, and not what others say."""
+        monkeypatch.setattr(monitoring, "PATIENCE", 0.5)
+        cluster = shared_cluster()
+        async with ContextEngine(cluster.url, namespace=namespace, workers=False, timeout=20) as engine:
+            await healthy(engine)
+            for node in cluster.primaries:
+                node.ask("CLIENT", "PAUSE", 1000)
+                health = await timely(engine)
+                assert health["status"] == "unhealthy"
+                assert (health["lag"], health["lag_seconds"], health["stuck_partitions"]) == (None, None, None)
+                await healthy(engine)
 
     @pytest.mark.guarantee("S7")
     async def test_a_server_that_refuses(self, engine: ContextEngine, monkeypatch: pytest.MonkeyPatch) -> None:
