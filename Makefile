@@ -7,10 +7,12 @@ VENV_AIECS ?= .venv-aiecs
 ARGS ?=
 PYTEST_ARGS ?=
 JOBS ?= 3
+ROUNDS ?=
 
 AIECS = 2.2.0
 NEEDED = 3.11
 BIN = $(VENV)/bin
+FINDINGS = $(CURDIR)/.findings.jsonl
 
 # In a recipe: stop with one sentence where this Python is too old, or is none.
 new_enough = @$(1) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(NEEDED)".split("."))))' 2>/dev/null || \
@@ -18,7 +20,7 @@ new_enough = @$(1) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-aiecs bench check clean
+.PHONY: help demo test test-crash test-aiecs bench check clean
 
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +32,12 @@ demo: $(VENV)/.installed-demo ## record conversations, kill the server, compare 
 
 test: $(VENV)/.installed-dev ## run the tests (PYTEST_ARGS="-k append")
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+test-crash: $(VENV)/.installed-dev ## break real processes in 20 to 50 rounds each, and write docs/crash.json (ROUNDS=2: only look)
+	@rm -f $(FINDINGS)
+	@CONTEXTENGINE_FINDINGS=$(FINDINGS) CONTEXTENGINE_ROUNDS=$(or $(ROUNDS),50) \
+		$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/crash $(PYTEST_ARGS)
+	@PYTHONPATH=tests:scripts $(BIN)/python -m support.figures $(FINDINGS) $(if $(ROUNDS)$(PYTEST_ARGS),,--write docs)
 
 test-aiecs: $(VENV_AIECS)/.installed ## run real agents, and the examples, on it
 	@$(VENV_AIECS)/bin/python -m pytest tests/with_aiecs $(PYTEST_ARGS)
@@ -44,7 +52,7 @@ check: $(VENV)/.installed-dev ## check style and types
 
 clean: ## remove caches, build output, what the demo and the examples keep, and the virtual environments that make has made
 	@for venv in "$(VENV)" "$(VENV_AIECS)"; do if [ -e "$$venv/.made-by-make" ]; then rm -rf "$$venv"; fi; done
-	@rm -rf .demo examples/.data build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .demo .findings.jsonl examples/.data build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.*' -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python

@@ -37,7 +37,7 @@ def circumstances(bench: Bench, arguments: Sequence[str]) -> Circumstances:
     return Circumstances(
         date=datetime.now(UTC).date().isoformat(),
         command=command(arguments),
-        machine=_machine(),
+        machine=machine(),
         server=f"{bench.binary.version}, on the same machine, {bench.described}",
         versions=", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in packages.items())]),
         messages=bench.messages.described,
@@ -51,7 +51,8 @@ def command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "scripts/bench.py", *shown])
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return the cores, the processor, the memory and the system."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [f"{cores} cores", _processor(), f"{platform.system()} {platform.release().split('-')[0]}"]
     with contextlib.suppress(ValueError, OSError):

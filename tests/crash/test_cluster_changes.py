@@ -132,7 +132,8 @@ class TestSlotsThatMove:
                 await worker.stop()
                 await working
             await check_views(store)
-            await ledger.check(store)
+            judgement = await ledger.check(store)
+        record("all slots of a cluster move", rounds=PARTITIONS, **judgement.figures)
 
     async def test_a_slot_on_its_way_for_too_long(self, cluster: Cluster, namespace: str) -> None:
         """What cannot be served before the slot has arrived raises in time, and says that nothing was written."""

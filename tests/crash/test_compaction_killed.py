@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from support.audits import audited
+from support.findings import record
+from support.ledger import Ledger
 from support.processes import Process, Processes
+from support.rounds import rounds
+from support.sabotaged_compactor import STEPS
 from support.servers import Server
 from support.waiting import until
 
@@ -100,72 +106,66 @@ async def check_history(store: EventStore, session_id: str = "s") -> History:
 
 
 class TestKilled:
-    @pytest.mark.parametrize(("summarizer", "dies"), [("dies", "never"), ("answers", "before")])
-    @pytest.mark.guarantee("C5", "W1")
-    async def test_before_it_is_done(self, store: RedisStore, compactors: Any, summarizer: str, dies: str) -> None:
-        """Killed while it asks the model, or before its append, it leaves the history as it was; another does it."""
-        worker = await compactors("dying", summarizer=summarizer, dies=dies)
+    @pytest.mark.parametrize("step", ["asked", *STEPS])
+    @pytest.mark.guarantee("C1", "C5", "W1")
+    async def test_at_every_step(self, store: RedisStore, compactors: Any, step: str) -> None:
+        """The history is as it was, or wholly compacted; another one does what is left, and pays for nothing twice."""
+        model = {"summarizer": "dies"} if step == "asked" else {"dies": step}
+        worker = await compactors("dying", patience=0.2, **model)
         await store.append("s", numbered(COUNT))
-        await worker.ended()
-        assert len(worker.said("asked")) == 1
-        assert len(await store.read("s")) == COUNT
-        assert len((await check_history(store)).messages) == COUNT
+        assert await worker.ended() == -signal.SIGKILL
+        await store.version("s")  # what came after it has been served, so what was sent has been, too
+        done = bool(effective(await store.read("s")))
+        if step != "sent":
+            assert done == (step in STEPS and list(STEPS).index(step) > list(STEPS).index("sent"))
+        assert len((await check_history(store)).messages) == (4 if done else COUNT)
         await store.append("s", numbered(3, COUNT))
-        heir = await compactors("heir")
-        asked = await heir.says("asked")
+        heir = await compactors("heir", patience=0.2)
+        if step != "acknowledged":
+            await heir.says("worker_took_over")
         await looked_at(store)
-        assert asked["prompt"].count("message <") == COUNT + 3 - 4
-        assert heir.said("worker_took_over")
+        asked = [told["prompt"].count("message <") for told in heir.said("asked")]
+        assert asked == ([] if done else [COUNT + 3 - 4])
         history = await check_history(store)
-        assert [message["content"] for message in history.messages] == [f"message <{n}>" for n in range(19, 23)]
-        assert effective(await store.read("s")) == [COUNT + 4]
-        assert len(heir.said("asked")) == 1
-
-    @pytest.mark.guarantee("C1", "C5")
-    async def test_after_its_append(self, store: RedisStore, compactors: Any) -> None:
-        """Killed right after its append, it has done all: whoever takes over pays for nothing."""
-        worker = await compactors("dying", dies="after")
-        await store.append("s", numbered(COUNT))
-        await worker.ended()
-        heir = await compactors("heir")
-        await heir.says("worker_took_over")
-        await looked_at(store)
-        assert heir.said("asked") == []
-        assert len((await check_history(store)).messages) == 4
-        assert effective(await store.read("s")) == [COUNT + 1]
+        kept = range(COUNT - 4 if done else COUNT - 1, COUNT + 3)
+        assert [message["content"] for message in history.messages] == [f"message <{n}>" for n in kept]
+        assert effective(await store.read("s")) == [COUNT + (1 if done else 4)]
+        record("compaction is killed after a step of it", rounds=1, taken_over=step != "acknowledged")
 
     @pytest.mark.guarantee("C1", "C2", "C3", "C5")
     async def test_at_any_moment(self, store: RedisStore, compactors: Any) -> None:
         """Workers are killed while appends go on: everything is there once, in order, and histories stay short."""
-        chance = random.Random(17)
+        chance = random.Random()
+        ledger = Ledger()
         sessions = [f"s{n}" for n in range(6)]
-        counts = dict.fromkeys(sessions, 0)
+        finished = asyncio.Event()
 
         async def write() -> None:
-            while True:
+            while not finished.is_set():
                 session_id = chance.choice(sessions)
-                count = chance.randint(1, 4)
-                counts[session_id] += count
-                await store.append(session_id, numbered(count, counts[session_id] - count))
+                await ledger.append(store, session_id, session_id, chance.randint(1, 4))
 
+        times = rounds(20)
         workers = [await compactors(f"worker-{n}") for n in range(3)]
         writing = asyncio.create_task(write())
-        for number in range(4):
-            goal = sum(counts.values()) + 80
-            await until(lambda goal=goal: sum(counts.values()) >= goal)  # type: ignore[misc]
+        for number in range(times):
+            await ledger.acknowledges(chance.randint(10, 100))
             victim = chance.randrange(3)
             await workers[victim].killed()
             workers[victim] = await compactors(f"worker-{victim}-{number}")
-        writing.cancel()
-        await asyncio.wait([writing])
+        finished.set()
+        await writing
         await looked_at(store)
+        compactions = 0
         for session_id in sessions:
             history = await check_history(store, session_id)
             assert len(history.messages) + 1 < COUNT
-            log = await store.read(session_id)
-            texts = [event.data.content for event in log if isinstance(event.data, MessageAdded)]
-            assert texts == [f"message <{n}>" for n in range(len(texts))]
-            assert effective(log)
+            compactions += len(effective(await store.read(session_id)))
+        assert compactions >= len(sessions)
+        judgement = await ledger.check(store, others=HistoryCompacted)
+        assert await audited(store, open_views(store)) == []
+        what = "3 compaction workers are killed at any moment"
+        record(what, rounds=times, **judgement.figures, compactions=compactions)
 
 
 class TestFrozen:

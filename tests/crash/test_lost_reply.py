@@ -13,6 +13,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
+from support.findings import record
 from support.ledger import Ledger
 from support.projected import check_views, projected
 from support.proxy import Proxy
@@ -187,7 +188,7 @@ class TestOneAppend:
 class TestManyWriters:
     @pytest.mark.guarantee("L1", "L2", "L3", "L4", "L5", "L8")
     async def test_nothing_is_lost_doubled_or_refused_wrongly(
-        self, proxy: Proxy, server: Server, namespace: str
+        self, request: pytest.FixtureRequest, proxy: Proxy, server: Server, namespace: str
     ) -> None:
         """64 writers, every tenth answer of the server lost: each append happens once, and no conflict is a false one.
 
@@ -228,7 +229,9 @@ class TestManyWriters:
         assert not ledger.unknown
         assert {refused.session_id for refused in ledger.refused} <= {"raced"}
         async with open_store(server.url, namespace=namespace) as direct:
-            await ledger.check(direct)
+            judgement = await ledger.check(direct)
+        kind = request.node.callspec.params["server"]
+        record("every tenth reply is lost", server=kind, rounds=proxy.lost, **judgement.figures)
 
 
 class TestViews:

@@ -153,15 +153,18 @@ async def sent(store: EventStore) -> None:
 
 class TestRestarted:
     @pytest.mark.guarantee("L6", "L9")
-    async def test_an_open_store_goes_on(self, server: Server) -> None:
+    async def test_an_open_store_goes_on(self, kind: str, server: Server) -> None:
         """A store, a view and a subscription that were open when the server restarted go on where they were."""
+        ledger = Ledger()
+        times = rounds(20)
         async with open_store(server.url, timeout=20) as store:
             views = open_views(store)
             projector = Projector(store, views)
             queries = Queries(store, views, projector)
             subscription = store.subscribe("s")
-            for batch in range(3):
-                appended = await store.append("s", [said(f"{batch} {number}") for number in range(120)])
+            for batch in range(times):
+                appended = await ledger.append(store, "writer", "s", 120)
+                assert appended is not None
                 assert appended.version == 120 * (batch + 1)
                 assert [(await anext(subscription)).version for _ in range(120)] == [
                     120 * batch + number for number in range(1, 121)
@@ -172,6 +175,8 @@ class TestRestarted:
                 await asyncio.to_thread(server.start)
             await subscription.aclose()
             await check_views(store)
+            judgement = await ledger.check(store)
+        record("a full restart between two batches", server=kind, rounds=times, **judgement.figures)
 
     async def test_an_open_engine_goes_on(self, one_server: Server) -> None:
         """An engine that was open when the server was killed and restarted goes on, and so does the worker in it."""

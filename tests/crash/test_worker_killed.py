@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 import pytest
+from support.audits import audited
+from support.findings import record
+from support.ledger import Ledger
 from support.processes import Process, Processes
-from support.projected import check_views, projected, waiting
-from support.sabotaged_worker import DEATH, DIE, FREEZE
+from support.projected import check_views, projected
+from support.rounds import rounds
+from support.sabotaged_worker import FREEZE
 from support.servers import Server, binaries
 from support.waiting import until
 
 from eventstore import (
     ContextDeleted,
     ContextSet,
-    CorruptLog,
     Event,
     EventStore,
-    FoldFailed,
     HistoryCleared,
     MessageAdded,
     SessionEnded,
@@ -30,12 +34,10 @@ from eventstore import (
     StoreUnavailable,
     open_store,
 )
-from eventstore.codec import encode
-from eventstore.ids import new_event_id
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from projections import GROUP, Projector, Queries, open_views
-from projections.views import Parked, ViewsChange
+from projections.views import ViewsChange
 from workers import ProjectionWorker, following
 
 
@@ -62,34 +64,30 @@ def said(text: str) -> MessageAdded:
 class Writers:
     """Tasks that append events of every kind to forty sessions until the end of the block."""
 
-    def __init__(self, store: EventStore) -> None:
-        self.appended = 0
+    def __init__(self, store: EventStore, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger()
         self._store = store
         self._chance = random.Random(11)
+        self._finished = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._write()) for _ in range(4)]
+        self._tasks = [asyncio.create_task(self._write(f"writer-{number}")) for number in range(4)]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        self._finished = True
+        await asyncio.gather(*self._tasks)
 
-    async def append(self, count: int) -> None:
-        """Wait until so many more appends have been made."""
-        goal = self.appended + count
-        await until(lambda: self.appended >= goal)
-
-    async def _write(self) -> None:
-        while True:
-            events = [self._event() for _ in range(self._chance.randint(1, 4))]
-            await self._store.append(f"s{self._chance.randrange(40)}", events)
-            self.appended += 1
+    async def _write(self, writer: str) -> None:
+        chance = self._chance
+        while not self._finished:
+            messages = chance.randrange(4)
+            others = [self._event() for _ in range(chance.randrange(not messages, 3))]
+            await self.ledger.append(self._store, writer, f"s{chance.randrange(40)}", messages, also=others)
 
     def _event(self) -> Event:
-        chance, number = self._chance, self.appended
+        chance, number = self._chance, len(self.ledger.acknowledged)
         rare: list[Event] = [
             HistoryCleared(),
             SessionStarted(f"user-{number % 3}", {"number": number}),
@@ -97,8 +95,7 @@ class Writers:
             SessionEnded(chance.choice(["completed", "failed"])),
             ContextDeleted(f"key-{number % 5}"),
         ]
-        often: list[Event] = [said(f"{number}"), ContextSet(f"key-{number % 5}", number)]
-        return chance.choice(rare if chance.random() < 0.1 else often)
+        return chance.choice(rare) if chance.random() < 0.2 else ContextSet(f"key-{number % 5}", number)
 
 
 async def held_by(store: RedisStore, name: str) -> int:
@@ -137,33 +134,73 @@ async def somebody_takes_over(workers: Iterable[Process]) -> None:
     await until(lambda: any(len(worker.said("worker_took_over")) > count for worker, count in times.items()))
 
 
+async def passes(store: EventStore, seconds: float) -> None:
+    """Wait until so much time has passed by the server's clock."""
+    end = await store.now() + timedelta(seconds=seconds)
+
+    async def passed() -> bool:
+        return await store.now() >= end
+
+    await until(passed)
+
+
 class TestKilled:
     @pytest.mark.guarantee("V2", "V5", "W1")
-    async def test_others_take_over_and_the_views_are_exact(
-        self, server: Server, store: RedisStore, processes: Processes
-    ) -> None:
-        """Workers die with work in hand, and at any moment, while appends go on; everything is projected once."""
-        chance = random.Random(13)
-        workers = {name: await processes.worker(server.url, name) for name in ("a", "b", "c")}
+    async def test_with_work_in_hand(self, server: Server, store: RedisStore, processes: Processes) -> None:
+        """What a worker had in hand when it died, another takes over; it comes back and goes on."""
+        workers = {name: await processes.worker(server.url, name) for name in ("a", "b")}
         for worker in workers.values():
             await worker.says("worker_started")
-        async with Writers(store) as writers:
-            for number in range(4):
-                victim = chance.choice(list(workers))
-                if number % 2:
-                    await writers.append(chance.randint(100, 1000))
-                    await workers.pop(victim).killed()
-                else:
-                    await freeze_with_work_in_hand(store, victim, workers[victim])
-                    await workers.pop(victim).killed()
-                    await somebody_takes_over(workers.values())
-                name = victim if number < 2 else f"new-{number}"
-                workers[name] = await processes.worker(server.url, name)
-                await workers[name].says("worker_started")
+        async with Writers(store):
+            for victim in ("a", "b"):
+                await freeze_with_work_in_hand(store, victim, workers[victim])
+                await workers.pop(victim).killed()
+                await somebody_takes_over(workers.values())
+                workers[victim] = await processes.worker(server.url, victim)
+                await workers[victim].says("worker_started")
         await projected(store)
-        assert all(worker.runs for worker in workers.values())
-        assert await open_views(store).parked() == []
         await check_views(store)
+
+    @pytest.mark.guarantee("V2", "V5", "W1")
+    async def test_killed_and_stopped_at_any_moment(
+        self, server: Server, store: RedisStore, processes: Processes
+    ) -> None:
+        """Workers are killed, or stopped past their claim time, under writers: the views are the folds of the log."""
+        chance = random.Random()
+        times = rounds(50)
+        claim_after = 0.3
+        happened: Counter[str] = Counter(kills=0, stops=0)
+        workers = [await processes.worker(server.url, f"w{number}", claim_after=claim_after) for number in range(3)]
+        everybody = list(workers)
+        for worker in workers:
+            await worker.says("worker_started")
+        async with Writers(store, ledger := Ledger()):
+            for number in range(times):
+                await ledger.acknowledges(chance.randint(10, 300))
+                place = chance.randrange(3)
+                victim = workers[place]
+                if chance.random() < 0.5:
+                    happened["kills"] += 1
+                    await victim.killed()
+                    name = chance.choice([f"w{place}", f"new-{number}"])
+                    workers[place] = await processes.worker(server.url, name, claim_after=claim_after)
+                    everybody.append(workers[place])
+                    await workers[place].says("worker_started")
+                else:
+                    happened["stops"] += 1
+                    victim.freeze()
+                    await passes(store, claim_after * 1.5)
+                    victim.thaw()
+        await projected(store)
+        assert all(worker.runs for worker in workers)
+        views = open_views(store)
+        assert await views.parked() == []
+        await check_views(store)
+        assert await audited(store, views) == []
+        judgement = await ledger.check(store)
+        assert (await views.totals()).events == judgement.found
+        happened["takeovers"] = sum(len(worker.said("worker_took_over")) for worker in everybody)
+        record("3 workers are killed, or stopped past their claim time", rounds=times, **judgement.figures, **happened)
 
     @pytest.mark.guarantee("V4")
     async def test_a_list_is_right_at_once(self, server: Server, store: RedisStore, processes: Processes) -> None:
@@ -319,148 +356,3 @@ class TestServerAway:
         assert next(outages, None) is None
         assert await views.parked() == []
         await check_views(store)
-
-
-def entry(event: Event) -> bytes:
-    """Return an event as it stands in the log."""
-    return encode(new_event_id(), event, None)
-
-
-POISON = {
-    "unfoldable": (1, entry(SessionUpdated(changes={"metadata": "no dict"}))),
-    "gap": (2, entry(said("there is a version missing before this"))),
-    "damaged": (1, b"no JSON"),
-    "no event": (1, b'["id",{"no":"type"},{}]'),
-    "counter": (1, entry(SessionUpdated(changes={"request_count": "many"}))),
-    "status": (1, entry(SessionUpdated(changes={"status": 5}))),
-}
-"""By kind: how many versions after the last one an entry stands that cannot be folded, and the entry."""
-
-
-class TestPoison:
-    @pytest.mark.parametrize("kind", POISON)
-    @pytest.mark.guarantee("W2")
-    async def test_a_session_that_cannot_be_folded_is_parked_and_the_rest_goes_on(
-        self, server: Server, store: RedisStore, processes: Processes, kind: str
-    ) -> None:
-        """A poisoned session is parked, over restarts too, until it is repaired and retried; others are not touched."""
-        views = open_views(store)
-        projector = Projector(store, views)
-        queries = Queries(store, views, projector)
-        worker = await processes.worker(server.url, "a", claim_after=0.2)
-        await worker.says("worker_started")
-        await store.append("poisoned", [said("a"), said("b")])
-        await projected(store)
-        await poison(store, kind)
-
-        async def noticed() -> bool:
-            return bool(await views.parked()) or not worker.runs
-
-        async def done() -> bool:
-            return await noticed() or await waiting(store) == 0
-
-        await until(done)
-        await store.append("poisoned", ContextSet("key", "after the poison"))
-        await store.append("healthy", said("a"))
-        await until(noticed)
-        assert worker.runs, "the worker died of it"
-        (parked,) = await views.parked()
-        assert (parked.session_id, parked.version) == ("poisoned", 3)
-        assert parked.reason
-        assert parked.traceback
-        await projected(store)
-        await check_views(store, only=["healthy"])
-
-        worker.terminate()
-        assert await worker.ended() == 0
-        worker = await processes.worker(server.url, "b", claim_after=0.2)
-        await store.append("poisoned", said("while it is parked"))
-        await store.append("healthy", said("b"))
-        await projected(store)
-        assert worker.runs
-        assert await views.parked() == [parked]
-        await check_views(store, only=["healthy"])
-        assert (await queries.totals()).sessions == 2
-        for read in (queries.session("poisoned"), queries.history("poisoned"), queries.context("poisoned", "key")):
-            with pytest.raises((CorruptLog, FoldFailed)):
-                await read
-
-        still = await projector.retry("poisoned")
-        assert isinstance(still, Parked)
-        assert (still.version, still.reason) == (parked.version, parked.reason)
-        await repair(store)
-        assert await projector.retry("poisoned") is None
-        assert await views.parked() == []
-        await check_views(store)
-        await store.append("poisoned", said("as if nothing had been"))
-        await projected(store)
-        await check_views(store)
-
-    async def test_lists_go_on_beside_a_parked_session(self, server: Server, store: RedisStore) -> None:
-        """A list of all sessions does not fail because one of them is parked."""
-        views = open_views(store)
-        projector = Projector(store, views)
-        await store.append("poisoned", [said("a"), said("b")])
-        await store.append("healthy", said("a"))
-        await projector.project_or_park(["poisoned", "healthy"])
-        await poison(store, "unfoldable")
-        await projector.project_or_park(["poisoned"])
-        assert [parked.session_id for parked in await views.parked()] == ["poisoned"]
-        page = await Queries(store, views, projector).sessions()
-        assert "healthy" in {session.session_id for session in page.sessions}
-
-    @pytest.mark.guarantee("W2")
-    async def test_a_session_that_kills_its_workers_is_parked(
-        self, server: Server, store: RedisStore, processes: Processes
-    ) -> None:
-        """A session that kills whoever folds it is parked after a few deaths, and the others are projected."""
-        views = open_views(store)
-        innocents = [f"before-{number}" for number in range(20)] + [f"after-{number}" for number in range(20)]
-        for session_id in [*innocents[:20], "killer", *innocents[20:]]:
-            await store.append(session_id, said(DIE if session_id == "killer" else "a"))
-        deaths = 0
-
-        async def parked_or_dead() -> bool:
-            return bool(await views.parked()) or not worker.runs
-
-        while not await views.parked():
-            worker = await processes.sabotaged_worker(server.url, f"worker-{deaths % 2}", claim_after=0.2)
-            await until(parked_or_dead)
-            if not worker.runs:
-                assert await worker.ended() == DEATH
-                deaths += 1
-                assert deaths <= 6, "it is never parked"
-        assert deaths >= 2, "once is no pattern: the worker may have died of something else"
-        (parked,) = await views.parked()
-        assert parked.session_id == "killer"
-        assert "died" in parked.reason
-        await store.append("killer", said("still"))
-        await store.append("after-0", said("b"))
-        await projected(store)
-        assert worker.runs
-        assert [parked.session_id for parked in await views.parked()] == ["killer"]
-        await check_views(store, only=innocents)
-
-
-async def poison(store: RedisStore, kind: str) -> None:
-    """Add an entry that cannot be folded to the session ``poisoned``, behind the store's back, as the append would."""
-    distance, value = POISON[kind]
-    partition = store.keys.partition(b"poisoned")
-    last = (await store.read("poisoned"))[-1]
-    version = last.version + distance
-    place = f"{version}-{last.recorded_ms}"
-    await store.links.call("XADD", store.keys.log(partition, b"poisoned"), place, "e", value)
-    await store.links.call("HSET", store.keys.heads(partition), "poisoned", place)
-    await store.links.call("XADD", store.keys.feed(partition), "*", "poisoned", f"{version}/1")
-
-
-async def repair(store: RedisStore) -> None:
-    """Write the log of the session ``poisoned`` anew, with a message in the place of what was damaged or missing."""
-    log = store.keys.log(store.keys.partition(b"poisoned"), b"poisoned")
-    entries = {
-        int(place.split(b"-")[0]): (place, value)
-        for place, (_, value) in await store.links.call("XRANGE", log, "-", "+")
-    }
-    entries[3] = (entries[2][0].replace(b"2-", b"3-", 1), entry(said("repaired")))
-    added = [("XADD", log, place, "e", value) for _, (place, value) in sorted(entries.items())]
-    await store.links.pipeline([("MULTI",), ("DEL", log), *added, ("EXEC",)])

@@ -13,13 +13,13 @@ NOWHERE = 0
 
 
 class Entry(NamedTuple):
-    """An event as it was read. Its text is its writer's name and a running number."""
+    """An event as it was read. The text of a message is its writer's name and a running number."""
 
     session_id: str
     version: int
     recorded_ms: int
     event_id: str
-    text: str
+    text: str | None
 
 
 class Told(NamedTuple):
@@ -82,6 +82,7 @@ def judged(
     acknowledged: Collection[Told],
     unknown: Collection[Told],
     refused: Iterable[str],
+    others: Iterable[str] = (),
 ) -> Judgement:
     """Hold a log against what its writers were told.
 
@@ -91,6 +92,7 @@ def judged(
         acknowledged: The appends that were acknowledged.
         unknown: Those that raised `AppendOutcomeUnknown`, with what `outcome` said of them since.
         refused: The texts of those of which it was said that nothing was written.
+        others: The ids of events that somebody else wrote.
     """
     judgement = Judgement(acknowledged=sum(len(told.event_ids) for told in acknowledged), unknown=len(unknown))
     sessions: dict[str, list[Entry]] = {session_id: [] for session_id in heads}
@@ -116,7 +118,7 @@ def judged(
             judgement.blame("lost", f"outcome() said that it is there: {told}")
         elif told.version == NOWHERE and there:
             judgement.blame("untold", f"outcome() said that it is not there: {told}")
-    accounted = {event_id for told in (*acknowledged, *unknown) for event_id in told.event_ids}
+    accounted = {*others, *(event_id for told in (*acknowledged, *unknown) for event_id in told.event_ids)}
     judgement.blame("untold", *(f"{entry}" for entry in everything if entry.event_id not in accounted))
     denied = set(refused)
     judgement.blame("untold", *(f"{e} was refused" for e in everything if e.text in denied and e.event_id in accounted))
@@ -142,10 +144,10 @@ def _look_at_order(judgement: Judgement, entries: Sequence[Entry], head: int) ->
     last: dict[str, int] = {}
     time = 0
     for place, entry in enumerate(entries, 1):
-        writer, _, number = entry.text.rpartition(" ")
+        writer, _, number = (entry.text or " 0").rpartition(" ")
         if entry.version != place:
             judgement.blame("out_of_order", f"{entry} is number {place} of its log")
-        elif entry.recorded_ms < time or int(number) < last.get(writer, -1):
+        elif entry.recorded_ms < time or (entry.text and int(number) < last.get(writer, -1)):
             judgement.blame("out_of_order", f"{entry} came late")
         time, last[writer] = entry.recorded_ms, int(number)
     if head != len(entries):
@@ -153,7 +155,7 @@ def _look_at_order(judgement: Judgement, entries: Sequence[Entry], head: int) ->
 
 
 def _look_for_doubles(judgement: Judgement, entries: Sequence[Entry]) -> None:
-    for named in (Counter(entry.event_id for entry in entries), Counter(entry.text for entry in entries)):
+    for named in (Counter(e.event_id for e in entries), Counter(e.text for e in entries if e.text is not None)):
         again = [f"{name}, {count} times" for name, count in named.items() for _ in range(count - 1)]
         if again:
             judgement.blame("doubled", *again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from eventstore import (
     ANY,
     Appended,
     AppendOutcomeUnknown,
+    Event,
     EventStore,
     MessageAdded,
     RecordedEvent,
@@ -55,9 +56,24 @@ class Ledger:
         self._numbers: Counter[str] = Counter()
 
     async def append(
-        self, store: EventStore, writer: str, session_id: str, count: int = 1, expected: ExpectedVersion = ANY
+        self,
+        store: EventStore,
+        writer: str,
+        session_id: str,
+        count: int = 1,
+        expected: ExpectedVersion = ANY,
+        *,
+        also: Sequence[Event] = (),
     ) -> Appended | None:
         """Append messages that bear the writer's name and a running number. Return None if the server was away.
+
+        Args:
+            store: Where to.
+            writer: Who writes.
+            session_id: The session.
+            count: How many messages.
+            expected: The version at which the session is to be.
+            also: Events that follow the messages.
 
         Raises:
             WrongExpectedVersion: Noted, and raised.
@@ -66,9 +82,8 @@ class Ledger:
         texts = [f"{writer} {number}" for number in range(self._numbers[writer], self._numbers[writer] + count)]
         self._numbers[writer] += count
         try:
-            appended = await store.append(
-                session_id, [MessageAdded("user", text) for text in texts], expected_version=expected
-            )
+            messages = [MessageAdded("user", text) for text in texts]
+            appended = await store.append(session_id, [*messages, *also], expected_version=expected)
         except AppendOutcomeUnknown as error:
             self.unknown.append(Unknown(error.session_id, error.event_ids, store))
         except StoreUnavailable:
@@ -130,14 +145,11 @@ class Ledger:
                 continue
             return appended.version if appended else NOWHERE
 
-    async def judge(self, store: EventStore) -> Judgement:
-        """Hold the whole ledger against the log."""
-        log = [
-            Entry(event.session_id, event.version, event.recorded_ms, event.event_id, _text(event))
-            async for event in store.read_all()
-        ]
+    async def judge(self, store: EventStore, *, others: type[Event] | None = None) -> Judgement:
+        """Hold the whole ledger against the log. Events of one type may be others'."""
+        events = [event async for event in store.read_all()]
         return judged(
-            log,
+            [Entry(e.session_id, e.version, e.recorded_ms, e.event_id, _text(e)) for e in events],
             {pointer.session_id: pointer.version async for pointer in store.heads()},
             [Told(each.session_id, each.event_ids, each.version) for each in self.acknowledged],
             [
@@ -145,15 +157,15 @@ class Ledger:
                 for each, version in zip_longest(self.unknown, self.answers)
             ],
             [text for each in self.refused for text in each.texts],
+            [event.event_id for event in events if others and isinstance(event.data, others)],
         )
 
-    async def check(self, store: EventStore) -> Judgement:
-        """Hold the whole ledger against the log, and find no fault."""
-        judgement = await self.judge(store)
+    async def check(self, store: EventStore, *, others: type[Event] | None = None) -> Judgement:
+        """Hold the whole ledger against the log, as `judge` does, and find no fault."""
+        judgement = await self.judge(store, others=others)
         assert not judgement.faults, judgement.faults[:5]
         return judgement
 
 
-def _text(event: RecordedEvent) -> str:
-    assert isinstance(event.data, MessageAdded), f"The ledger appends messages, and this is none: {event}"
-    return str(event.data.content)
+def _text(event: RecordedEvent) -> str | None:
+    return str(event.data.content) if isinstance(event.data, MessageAdded) else None
