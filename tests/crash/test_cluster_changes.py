@@ -210,8 +210,8 @@ class TestPrimariesThatDie:
             kept = [*ledger.acknowledged[:safe], *ledger.acknowledged[back:]]
             assert {event_id for appended in kept for event_id in appended.event_ids} <= there
             assert (await one.append("after", said("a"))).version == 1
-        silence = ledger.longest_silence(since=began)
-        record("cluster_failover", primary=goes.__name__, silence_s=silence, **judgement.figures)
+        figures = judgement.figures | {"most_silence_ms": ledger.longest_silence_ms(since=began)}
+        record("a replica takes over in a cluster", primary=goes.__name__, rounds=1, **figures)
 
     async def test_who_comes_meanwhile_waits(self, replicated: Cluster, namespace: str) -> None:
         """A store that is opened while a primary is away waits for the replica that takes over."""

@@ -23,8 +23,8 @@ from workers import ProjectionWorker
 
 SERVERS = binaries()
 WRITERS = 16
-SHORT = 0.25
-PAUSED_MS = 800
+SHORT = 0.4
+PAUSED_MS = 1200
 """Longer than a short timeout for the reply, and another for the tries after it."""
 
 GIVEN = ("reset", "on", ">secret", "~*", "&*", "+@all")

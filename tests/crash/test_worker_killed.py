@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -61,12 +62,27 @@ def said(text: str) -> MessageAdded:
     return MessageAdded("user", text)
 
 
-class Writers:
-    """Tasks that append events of every kind to forty sessions until the end of the block."""
+A_ROUND = 300
+"""Appends of a round in which a worker is killed or stopped at any moment."""
 
-    def __init__(self, store: EventStore, ledger: Ledger | None = None) -> None:
+
+class Writers:
+    """Tasks that append events of every kind to forty sessions, until the end of the block.
+
+    Args:
+        store: Where to.
+        ledger: Where it is noted.
+        sessions: What the sessions' names begin with.
+        most: How often they append altogether at most.
+    """
+
+    def __init__(
+        self, store: EventStore, ledger: Ledger | None = None, *, sessions: str = "s", most: float = math.inf
+    ) -> None:
         self.ledger = ledger or Ledger()
         self._store = store
+        self._sessions = sessions
+        self._left = most
         self._chance = random.Random(11)
         self._finished = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,10 +97,12 @@ class Writers:
 
     async def _write(self, writer: str) -> None:
         chance = self._chance
-        while not self._finished:
+        while not self._finished and self._left > 0:
+            self._left -= 1
+            session_id = f"{self._sessions}{chance.randrange(40)}"
             messages = chance.randrange(4)
             others = [self._event() for _ in range(chance.randrange(not messages, 3))]
-            await self.ledger.append(self._store, writer, f"s{chance.randrange(40)}", messages, also=others)
+            await self.ledger.append(self._store, writer, session_id, messages, also=others)
 
     def _event(self) -> Event:
         chance, number = self._chance, len(self.ledger.acknowledged)
@@ -174,9 +192,11 @@ class TestKilled:
         everybody = list(workers)
         for worker in workers:
             await worker.says("worker_started")
-        async with Writers(store, ledger := Ledger()):
-            for number in range(times):
-                await ledger.acknowledges(chance.randint(10, 300))
+        ledger = Ledger()
+        for number in range(times):
+            # New sessions in each round: who is skipped is not made good by a later event.
+            async with Writers(store, ledger, sessions=f"round-{number}-", most=A_ROUND):
+                await ledger.acknowledges(chance.randint(1, A_ROUND))
                 place = chance.randrange(3)
                 victim = workers[place]
                 if chance.random() < 0.5:

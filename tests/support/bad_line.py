@@ -12,8 +12,8 @@ from typing import Self
 
 from support.proxy import Proxy
 
-DAMAGES = {"the reply is dropped": 3, "cut in mid-reply": 3, "delayed": 5, "reset": 2, "falls silent": 1}
-REQUEST_DAMAGES = {"cut in mid-request": 3, "the request is delayed": 5, "the request is dropped": 2}
+DAMAGES = {"the reply is dropped": 2, "cut in mid-reply": 2, "delayed": 3, "reset": 2, "falls silent": 1}
+REQUEST_DAMAGES = {"cut in mid-request": 1, "the request is delayed": 1, "the request is dropped": 1}
 """What may happen to what comes down, and to what goes up, and how often in comparison."""
 LONGEST_DELAY = 0.4
 RESET = struct.pack("ii", 1, 0)

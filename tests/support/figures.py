@@ -35,7 +35,8 @@ INTRODUCTION = """
 Written by `make test-crash` ({date}; {machine}; {versions}) from [crash.json](crash.json), which has the
 figures of each server; here they are summed over {servers}. Rounds are how often it was done; then come
 events that were acknowledged, and what became of them; then appends that raised `AppendOutcomeUnknown`, and how many of
-those were there: `outcome()` said so rightly of each. What was lost was not on the disk, or was cut off from it.
+those were there: of each `outcome()` said so rightly. What was lost was not on the disk yet, was cut off from it, or
+had not reached the replica that took over.
 """
 
 

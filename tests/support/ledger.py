@@ -126,10 +126,10 @@ class Ledger:
         """How many appends were not acknowledged."""
         return len(self.unknown) + len(self.refused)
 
-    def longest_silence(self, *, since: float) -> float:
-        """Return for how many seconds at a stretch nothing was acknowledged, from a moment on."""
+    def longest_silence_ms(self, *, since: float) -> int:
+        """Return for how many milliseconds at a stretch nothing was acknowledged, from a moment on."""
         times = [since, *(at for at in self.acknowledged_at if at >= since)]
-        return round(max((later - earlier for earlier, later in pairwise(times)), default=0.0), 3)
+        return round(1000 * max((later - earlier for earlier, later in pairwise(times)), default=0.0))
 
     async def ask(self) -> None:
         """Ask the stores about every append whose outcome they did not know; `judge` holds them to what they say."""

@@ -71,8 +71,9 @@ class MainsServer(Server):
                 pass_fds=[theirs.fileno()],
             )
             theirs.close()
-            _, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
-        self._noting = threading.Thread(target=self._note, args=[listener], daemon=True)
+            _, listeners, _, _ = socket.recv_fds(ours, 1, 1)
+        assert listeners, "the kernel does not tell of syncs: it allows no seccomp notifications here"
+        self._noting = threading.Thread(target=self._note, args=listeners, daemon=True)
         self._noting.start()
         return process
 
