@@ -26,7 +26,7 @@ class Forgets(Open):
         by: str = "",
         reason: str = "",
         relatives: bool = False,
-        key: Signer | str | None = None,
+        signing_key: Signer | str | None = None,
         unsigned: bool = False,
     ) -> Tombstone:
         """Erase a session for good: its log, views, places in lists, what the totals count of it, its feed entries.
@@ -42,7 +42,7 @@ class Forgets(Open):
             by: Who wants it, for the tombstone. It is kept for good, so it should name no person.
             reason: Why, likewise.
             relatives: Whether its forks, and the conversations that agents have about it, are forgotten as well.
-            key: What signs the tombstone: the sealing key, or its PEM. By default that of ``CONTEXTENGINE_SEAL_KEY``.
+            signing_key: The sealing key, or its PEM. By default that of ``CONTEXTENGINE_SEAL_KEY``.
             unsigned: Whether the tombstone may go without a signature. To who verifies, it is a finding then.
 
         Returns:
@@ -56,7 +56,10 @@ class Forgets(Open):
             StoreUnavailable: The server does not answer. Run it again.
         """
         runtime = self._here()
-        forgetter = Forgetter(runtime.store, _signer(key, unsigned=unsigned))
+        for name, flag in (("relatives", relatives), ("unsigned", unsigned)):
+            if not isinstance(flag, bool):
+                raise InvalidInput(f"{name} must be True or False, not {shown(flag)}.")
+        forgetter = Forgetter(runtime.store, _signer(signing_key, unsigned=unsigned))
         family = await forgetter.family([session_id], along=relatives)
         stones = [await forgetter.forget(each, by=by, reason=reason) for each in reversed(family)]
         if relatives:  # one that was interrupted is not to be found any more by what it descends from
@@ -73,12 +76,12 @@ def _signer(key: Signer | str | None, *, unsigned: bool) -> Signer | None:
     Raises:
         InvalidInput: There is no key, or it is none.
     """
-    if unsigned is True and key is None:
+    if unsigned and key is None:
         return None
     given = key if key is not None else os.environ.get(KEY_VARIABLE)
     if not given:
         raise InvalidInput(
-            f"A tombstone is signed: give the sealing key (key=, or {KEY_VARIABLE}), or say unsigned=True. "
+            f"A tombstone is signed: give the sealing key (signing_key=, or {KEY_VARIABLE}), or say unsigned=True. "
             "scripts/seal.py --new-key makes a key."
         )
     try:
@@ -88,5 +91,5 @@ def _signer(key: Signer | str | None, *, unsigned: bool) -> Signer | None:
     if isinstance(given, Signer):
         return given
     if not isinstance(given, str):
-        raise InvalidInput(f"key must be a Signer or a private key in PEM, not {shown(given)}.")
+        raise InvalidInput(f"signing_key must be a Signer or a private key in PEM, not {shown(given)}.")
     return Signer.from_pem(given)

@@ -96,14 +96,14 @@ async def test_a_forgotten_session_reads_as_one_that_never_was(engine: ContextEn
     before = (await counts(engine), await engine.get_conversation_history("other"))
     await live(engine)
     await view_all(engine)
-    tombstone = await engine.forget_session(SESSION, by="privacy desk", reason="asked to", key=SIGNER)
+    tombstone = await engine.forget_session(SESSION, by="privacy desk", reason="asked to", signing_key=SIGNER)
     await reads_as_unknown(engine, SESSION)
     assert (await counts(engine), await engine.get_conversation_history("other")) == before
     store = engine._here().store
     assert await audited(store, engine._here().views) == []
     assert (tombstone.by, tombstone.reason, tombstone.session) == ("privacy desk", "asked to", name_of(SESSION))
     assert tombstone.done
-    assert await engine.forget_session(SESSION, key=SIGNER) == tombstone
+    assert await engine.forget_session(SESSION, signing_key=SIGNER) == tombstone
 
 
 @pytest.mark.guarantee("F2")
@@ -111,7 +111,7 @@ async def test_it_cannot_come_back(engine: ContextEngine) -> None:
     """Every way to write to it says that it was forgotten, and writes nothing; so for an engine that knew it."""
     await live(engine)
     raw = open_raw(engine._here().store)
-    await engine.forget_session(SESSION, key=SIGNER)
+    await engine.forget_session(SESSION, signing_key=SIGNER)
     for writes in (
         lambda: engine.create_session(SESSION, USER),
         lambda: engine.add_conversation_message(SESSION, "user", "x"),
@@ -145,7 +145,7 @@ async def test_nothing_is_left(engine: ContextEngine, url: str) -> None:
     if url != "memory://":
         held = await everything(runtime.store)
         assert all(secret.encode() in held for secret in SECRETS)
-    await engine.forget_session(SESSION, by="desk", reason="asked", key=SIGNER)
+    await engine.forget_session(SESSION, by="desk", reason="asked", signing_key=SIGNER)
     assert await runtime.views.parked() == []
     assert await open_eraser(runtime.store).remains() == {}
     if url != "memory://":
@@ -170,7 +170,7 @@ async def test_the_archive_forgets_too(engine: ContextEngine) -> None:
     left_over = new_file_name(runtime.store.namespace, SESSION, 3, 1000)
     await archive.put(left_over, content)
     head = await open_raw(runtime.store).head(SESSION)
-    tombstone = await engine.forget_session(SESSION, key=SIGNER)
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER)
     assert head is not None
     assert (tombstone.version, tombstone.archived) == (head.version, True)
     (kept,) = await archive.names()
@@ -212,15 +212,22 @@ async def test_what_cannot_be_forgotten(engine: ContextEngine, monkeypatch: pyte
     await engine.set_context("$global", "a", 1)
     monkeypatch.delenv("CONTEXTENGINE_SEAL_KEY", raising=False)
     with pytest.raises(UnknownSession):
-        await engine.forget_session("nobody", key=SIGNER)
+        await engine.forget_session("nobody", signing_key=SIGNER)
     with pytest.raises(InvalidInput, match="unsigned=True"):
         await engine.forget_session(SESSION)
-    for wrong in ({"by": 3}, {"reason": "x" * 600}, {"key": 7}, {"key": "no pem"}):
+    for wrong in (
+        {"by": 3},
+        {"reason": "x" * 600},
+        {"signing_key": 7},
+        {"signing_key": "no pem"},
+        {"relatives": 1},
+        {"unsigned": "yes"},
+    ):
         with pytest.raises(InvalidInput):
-            await engine.forget_session(SESSION, **({"key": SIGNER} | wrong))
+            await engine.forget_session(SESSION, **({"signing_key": SIGNER} | wrong))
     for wrong_id in ("$global", "", "a\0b"):
         with pytest.raises(InvalidInput):
-            await engine.forget_session(wrong_id, key=SIGNER)
+            await engine.forget_session(wrong_id, signing_key=SIGNER)
     assert (await engine.get_conversation_history(SESSION))[-1].content == "hunter2 sum-secret 11"
     assert await engine.get_context("$global", "a") == 1
     monkeypatch.setenv("CONTEXTENGINE_SEAL_KEY", SIGNER.private_pem())
@@ -239,13 +246,13 @@ async def test_who_shares_the_past_is_named_or_forgotten_along(engine: ContextEn
     talk_id = await engine.create_conversation_session(SESSION, people, "user_to_agent")
     await live(engine, "other")
     with pytest.raises(SessionShared) as refused:
-        await engine.forget_session(SESSION, key=SIGNER)
+        await engine.forget_session(SESSION, signing_key=SIGNER)
     assert set(refused.value.others) == {"fork", "fork of the fork", talk_id}
     assert (await engine.get_conversation_history(SESSION))[-1].content == "hunter2 sum-secret 11"
     with pytest.raises(SessionShared):
-        await engine.forget_session("fork", key=SIGNER)
-    await engine.forget_session("fork of the fork", key=SIGNER)
-    tombstone = await engine.forget_session(SESSION, key=SIGNER, relatives=True)
+        await engine.forget_session("fork", signing_key=SIGNER)
+    await engine.forget_session("fork of the fork", signing_key=SIGNER)
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER, relatives=True)
     assert tombstone.session == name_of(SESSION)
     assert [session.session_id for session in await engine.list_sessions()] == ["other"]
 

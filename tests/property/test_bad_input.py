@@ -167,6 +167,12 @@ SANE: dict[str, Any] = {
     "at": None,
     "new_session_id": "forked",
     "to_version": 1,
+    "durability": "accepted",
+    "by": "desk",
+    "reason": "asked",
+    "relatives": False,
+    "signing_key": "no key",  # a session that was forgotten would have nothing more to say
+    "unsigned": False,
 }
 """What a sane caller passes for a parameter of this name, whatever the method."""
 
