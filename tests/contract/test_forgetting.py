@@ -33,6 +33,8 @@ from projections.archiving import Archivist
 from projections.forgetting.erasing import open_eraser
 from projections.forgetting.forgetter import Forgetter
 from projections.rebuilding import rebuild
+from projections.sealing.keeping import open_seals
+from projections.views import fold
 
 SECRETS = ("hunter2", "anna-4711", "person-17", "plan-secret", "step-secret", "w-secret", "sum-secret")
 """What nothing may be left of: contents, the user, the session's id."""
@@ -282,6 +284,50 @@ async def test_what_the_feed_tells_of_others_stays(store: EventStore) -> None:
     for group in ("later", "behind"):
         assert not sum(each.waiting for each in await store.feed.progress(group))
     assert not bad(await verify(store))
+
+
+@pytest.mark.guarantee("F2")
+async def test_what_was_under_way_writes_nothing(engine: ContextEngine) -> None:
+    """Who had read the session before, and commits, parks, counts, leases or seals it afterwards, leaves nothing."""
+    runtime = engine._here()
+    await runtime.append(SESSION, MessageAdded("user", "hunter2"))
+    (before,) = await runtime.views.read_sessions([SESSION])
+    assert (before.version, len(before.tail)) == (0, 1)
+    change = fold(SESSION, 0, before.state, before.tail)
+    await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert await runtime.views.commit([change]) == [False]
+    await runtime.projector.park(SESSION, 1, "hunter2")
+    assert await runtime.views.count_attempt(SESSION) == 0
+    assert await runtime.views.lease(SESSION, "somebody", 60)
+    await open_seals(runtime.store).keep_links(SESSION, 0, [b"1" * 32])
+    assert await runtime.views.parked() == []
+    assert await open_seals(runtime.store).links(SESSION) == b""
+    assert await open_eraser(runtime.store).remains() == {}
+    await reads_as_unknown(engine, SESSION)
+
+
+async def read_and_forget(store: EventStore, session_id: str, *, backwards: bool) -> None:
+    """Read a log, which is forgotten when its first event has been read."""
+    async for event in store.read(session_id, backwards=backwards):
+        if event.version in (1, 3000):
+            await Forgetter(store, SIGNER).forget(session_id)
+
+
+@pytest.mark.guarantee("F2")
+async def test_who_is_reading_meanwhile(url: str, namespace: str) -> None:
+    """A read, a look back and a subscription that are under way are told; none ends as if the log did."""
+    async with open_store(url, namespace=namespace, timeout=0.5) as store:
+        for session_id, backwards in (("a", False), ("b", True)):
+            for _ in range(3):
+                await store.append(session_id, [MessageAdded("user", f"{n}") for n in range(1000)])
+            with pytest.raises(SessionForgotten):
+                await read_and_forget(store, session_id, backwards=backwards)
+        await store.append("c", MessageAdded("user", "x"))
+        following = store.subscribe("c")
+        assert (await anext(following)).version == 1
+        await Forgetter(store, SIGNER).forget("c")
+        with pytest.raises(SessionForgotten):
+            await anext(following)
 
 
 async def write_until_forgotten(engine: ContextEngine, session_id: str) -> None:

@@ -151,7 +151,7 @@ class TestTheCheck:
             ({}, None),
             ({}, Signer.new()),
         ],
-        ids=str,
+        ids=["version", "digest", "session", "namespace", "half done", "unsigned", "a stranger's"],
     )
     async def test_a_tombstone_that_cannot_be_believed(
         self, store: EventStore, change: dict[str, Any], signer: Signer | None
