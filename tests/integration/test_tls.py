@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from redis.asyncio import Redis
+from support.sentinels import NAME, Sentinel
 from support.servers import Server, binaries
 
 from contextengine import ContextEngine, ContextEngineError, StoreRefused, StoreUnavailable
@@ -139,6 +140,35 @@ async def test_a_server_that_wants_proof_as_well(directory: Path, files: Path) -
             await engine.add_conversation_message("s", "user", "hi")
         with pytest.raises(ContextEngineError):
             await ContextEngine(secure.url(**ours), timeout=1).initialize()
+
+
+@pytest.mark.guarantee("S8")
+async def test_sentinels_that_prove_who_they_are(directory: Path, files: Path) -> None:
+    """With ``rediss+sentinel://`` the sentinel and the server that it names have to prove who they are, each of them."""
+    able = next(path for path in binaries().values() if speaks_tls(path))
+    (directory / "s1").mkdir()
+    for name, proved in (("server", True), ("elsewhere", False)):
+        for secure in serving(directory, files, "server"):
+            own = {"tls_cert_file": str(files / f"{name}.crt"), "tls_key_file": str(files / f"{name}.key")}
+            authority = {
+                "tls_ca_cert_file": str(files / "ours.crt"),
+                "tls_auth_clients": "no",
+                "tls_replication": "yes",
+            }
+            sentinel = Sentinel(
+                able, directory / "s1", (HOST, secure.port), quorum=1, port="0", tls_port="{port}", **own, **authority
+            )
+            url = f"rediss+sentinel://{HOST}:{sentinel.port}/{NAME}?ssl_ca_certs={files / 'ours.crt'}"
+            with sentinel:
+                if proved:
+                    async with ContextEngine(url) as engine:
+                        await engine.add_conversation_message("s", "user", "hi")
+                        assert [m.content for m in await engine.get_conversation_history("s")] == ["hi"]
+                    with pytest.raises(StoreRefused, match="certificate verify failed"):
+                        await ContextEngine(url.partition("?")[0], fallback="memory").initialize()
+                else:
+                    with pytest.raises(StoreRefused, match="certificate is not valid for"):
+                        await ContextEngine(url, fallback="memory").initialize()
 
 
 async def test_without_tls(secure: Secure) -> None:

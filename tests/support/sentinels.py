@@ -39,19 +39,35 @@ class Watched(Server):
 
 
 class Sentinel(Server):
-    """One who watches. Its configuration is a file, which it rewrites itself."""
+    """One who watches. Its configuration is a file, which it rewrites itself.
 
-    def __init__(self, binary: str, directory: Path, primary: Watched) -> None:
+    Args:
+        binary: What to run.
+        directory: Its own.
+        primary: The host and port of the server that it is to watch first.
+        quorum: How many sentinels have to agree.
+        settings: Overrides of its configuration.
+    """
+
+    def __init__(
+        self, binary: str, directory: Path, primary: tuple[str, int], *, quorum: int = 2, **settings: str
+    ) -> None:
         (self.port,) = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         super().__init__(binary, directory)
         file = directory / "sentinel.conf"
-        file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\nunixsocket {self.path}\ndir {directory}\n"
-            f"sentinel monitor {NAME} 127.0.0.1 {primary.port} 2\n"
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n"
-            f"sentinel failover-timeout {NAME} 5000\n"
-        )
+        options = {"port": str(self.port), "bind": "127.0.0.1", "unixsocket": str(self.path), "dir": str(directory)}
+        options |= {name.replace("_", "-"): value.format(port=self.port) for name, value in settings.items()}
+        host, port = primary
+        lines = [
+            *(f"{name} {value}" for name, value in options.items()),
+            "sentinel resolve-hostnames yes",
+            "sentinel announce-hostnames yes",
+            f"sentinel monitor {NAME} {host} {port} {quorum}",
+            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}",
+            f"sentinel failover-timeout {NAME} 5000",
+        ]
+        file.write_text("\n".join([*lines, ""]))
         self._command = [binary, str(file), "--sentinel"]
 
     def master(self) -> dict[str, str]:
@@ -71,7 +87,8 @@ class Sentinels:
     def __init__(self, binary: str, **settings: str) -> None:
         self._path = Path(tempfile.mkdtemp(prefix="ce"))
         self.servers = [Watched(binary, self._directory(f"r{number}"), **settings) for number in range(3)]
-        self.sentinels = [Sentinel(binary, self._directory(f"s{number}"), self.servers[0]) for number in range(3)]
+        first = ("127.0.0.1", self.servers[0].port)
+        self.sentinels = [Sentinel(binary, self._directory(f"s{number}"), first) for number in range(3)]
 
     @property
     def url(self) -> str:
