@@ -107,12 +107,14 @@ class Sentinels:
         """Ask one for the number first: who is replacing a primary tells the new number before the new address."""
         try:
             described = await ask(sentinel, ("SENTINEL", "MASTER", self._service))
-            host, port = await ask(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
+            address = await ask(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
         except (Unserved, StoreRefused) as error:
             return error
+        if address is None:
+            return self._unknown()
         epoch = int(described[described.index(b"config-epoch") + 1])
-        address = host.decode(), int(port)
-        return _Told(epoch, Node(*self._remap(address)) if self._remap else Node(*address))
+        there = address[0].decode(), int(address[1])
+        return _Told(epoch, Node(*self._remap(there)) if self._remap else Node(*there))
 
     def _most(self, told: Sequence[_Told]) -> bool:
         return 2 * len(told) > len(self._sentinels)
@@ -129,11 +131,14 @@ class Sentinels:
     def _failure(self, failures: Sequence[ContextEngineError]) -> ContextEngineError:
         for error in failures:
             if "No such master" in str(error):
-                return ServerUnfit(f"The sentinels watch no servers under the name {self._service!r}.")
+                return self._unknown()
             if "unknown command" in str(error):
                 return ServerUnfit("This server is no sentinel: open it with redis://.")
         answered = (error for error in failures if not isinstance(error, Unserved) or _answered(error))
         return next(answered, failures[0])
+
+    def _unknown(self) -> ServerUnfit:
+        return ServerUnfit(f"The sentinels watch no servers under the name {self._service!r}.")
 
 
 def _answered(error: Unserved) -> bool:

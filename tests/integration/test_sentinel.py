@@ -23,7 +23,7 @@ from eventstore.redis.topology import Node
 
 USER, PASSWORD = "bob", "p@ss/w:rd"
 ESCAPED = "p%40ss%2Fw%3Ard"
-MAY_ASK = ("+sentinel|master", "+sentinel|get-master-addr-by-name", "+client|id", "+ping", "+sentinel|masters")
+MAY_ASK = ("+sentinel|master", "+sentinel|get-master-addr-by-name", "+client|id", "+sentinel|masters")
 """What a user of the sentinels needs, as docs/OPERATIONS.md says; the last one for redis-py's own client."""
 
 

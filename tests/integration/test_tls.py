@@ -144,20 +144,15 @@ async def test_a_server_that_wants_proof_as_well(directory: Path, files: Path) -
 
 @pytest.mark.guarantee("S8")
 async def test_sentinels_that_prove_who_they_are(directory: Path, files: Path) -> None:
-    """With ``rediss+sentinel://`` the sentinel and the server that it names have to prove who they are, each of them."""
+    """With ``rediss+sentinel://`` both the sentinel and the server that it names have to prove who they are."""
     able = next(path for path in binaries().values() if speaks_tls(path))
     (directory / "s1").mkdir()
     for name, proved in (("server", True), ("elsewhere", False)):
         for secure in serving(directory, files, "server"):
             own = {"tls_cert_file": str(files / f"{name}.crt"), "tls_key_file": str(files / f"{name}.key")}
-            authority = {
-                "tls_ca_cert_file": str(files / "ours.crt"),
-                "tls_auth_clients": "no",
-                "tls_replication": "yes",
-            }
-            sentinel = Sentinel(
-                able, directory / "s1", (HOST, secure.port), quorum=1, port="0", tls_port="{port}", **own, **authority
-            )
+            own["tls_ca_cert_file"] = str(files / "ours.crt")
+            all_over_tls = {"port": "0", "tls_port": "{port}", "tls_auth_clients": "no", "tls_replication": "yes"}
+            sentinel = Sentinel(able, directory / "s1", (HOST, secure.port), quorum=1, **all_over_tls, **own)
             url = f"rediss+sentinel://{HOST}:{sentinel.port}/{NAME}?ssl_ca_certs={files / 'ours.crt'}"
             with sentinel:
                 if proved:
