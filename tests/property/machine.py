@@ -40,7 +40,7 @@ from strategies import (
 from support.conversation import Wanted, Wish
 from world import EVERYTHING, Mark, Wanting, World
 
-from eventstore import ANY, EXISTS, NO_STREAM, Event, HistoryCleared
+from eventstore import ANY, EXISTS, NO_STREAM, Event, HistoryCleared, SessionEnded
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import ExpectedVersion
 from projections import ViewsChange
@@ -178,6 +178,21 @@ class SessionsMachine(RuleBasedStateMachine):
     def carry_out(self, plan: Plan) -> None:
         """Compact as it was planned: perhaps more was said meanwhile, perhaps the history is another one by now."""
         self.run(self.world.append_one(Wanting(plan.session_id, plan.events)))
+
+    # Archivists
+
+    @rule(session_id=a_session, new=st.lists(events, max_size=3))
+    def archive(self, session_id: str, new: list[Wanted]) -> None:
+        """End a session, archive it, and perhaps go on with it nevertheless."""
+        self.run(self.world.append_one(Wanting(session_id, [SessionEnded("completed")])))
+        self.run(self.world.archive(session_id))
+        if new:
+            self.run(self.world.append_one(Wanting(session_id, new)))
+
+    @rule(session_id=a_session)
+    def restore(self, session_id: str) -> None:
+        """Bring a session back, or what is there of one that was not archived."""
+        self.run(self.world.restore(session_id))
 
     # Workers
 
