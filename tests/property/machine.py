@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from strategies import (
+    KEYS,
     SESSIONS,
     STATUSES,
     USERS,
@@ -181,13 +182,16 @@ class SessionsMachine(RuleBasedStateMachine):
 
     # Archivists
 
-    @rule(session_id=a_session, new=st.lists(events, max_size=3))
-    def archive(self, session_id: str, new: list[Wanted]) -> None:
-        """End a session, archive it, and perhaps go on with it nevertheless."""
+    @rule(session_id=a_session, new=st.lists(events, max_size=3), after=a_bound, limit=st.none() | a_bound)
+    def archive(self, session_id: str, new: list[Wanted], after: int, limit: int | None) -> None:
+        """End a session, archive it, perhaps go on with it nevertheless, and read it from both ends."""
         self.run(self.world.append_one(Wanting(session_id, [SessionEnded("completed")])))
         self.run(self.world.archive(session_id))
         if new:
             self.run(self.world.append_one(Wanting(session_id, new)))
+        for backwards in (False, True):
+            self.run(self.world.check_part(session_id, after, None, limit, backwards=backwards))
+        self.run(self.world.check_answers(session_id, limit or None, KEYS[0]))
 
     @rule(session_id=a_session)
     def restore(self, session_id: str) -> None:
