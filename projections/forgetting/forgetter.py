@@ -18,7 +18,7 @@ import msgspec
 
 from eventstore.archive.naming import prefix_of_digest
 from eventstore.archive.places import ARCHIVE_VARIABLE
-from eventstore.errors import InvalidInput, SessionShared, UnknownSession
+from eventstore.errors import CorruptLog, InvalidInput, SessionShared, UnknownSession
 from eventstore.ids import check_name, check_session_id
 from eventstore.logs import get_logger
 from eventstore.partitions import partition_of
@@ -104,7 +104,11 @@ class Forgetter:
             archived=await self._raw.archived(session_id) is not None,
         )
         walk = Walk(genesis(session_id.encode()))
-        await walk.through(self._raw.entries(session_id))
+        try:
+            await walk.through(self._raw.entries(session_id))
+        except CorruptLog:  # what is to go need not be whole, and its file may have gone before
+            head = await self._raw.head(session_id)
+            walk.broken(head.version if head else 0)
         stands = await self._eraser.hide(session_id, encode(walk.noted(begun).signed(self._signer)))
         if stands is None:
             raise UnknownSession(session_id)
@@ -175,6 +179,10 @@ class Walk:
                 self._version = max(self._version, version)
                 if self._whole and entry is not None:
                     self._chain = link(self._chain, recorded_ms, entry)
+
+    def broken(self, version: int) -> None:
+        """Say that the rest, up to a version, cannot be read."""
+        self._whole, self._version = False, max(self._version, version)
 
     def noted(self, tombstone: Tombstone) -> Tombstone:
         """Return a tombstone that tells of it."""

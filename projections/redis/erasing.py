@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from eventstore.errors import CorruptLog
 from eventstore.ids import check_session_id, tombstone_field
 from eventstore.rawlog import RawEntry
-from eventstore.redis.commands import Argument, Command, Script
+from eventstore.redis.commands import Argument, Script
 from eventstore.redis.consumer import feed_id
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.reading import fields_of, keys_like, raw_entry
@@ -24,6 +24,7 @@ from projections.views import GENERATION
 
 FORGET = Script.load("projections.redis", "forget.lua")
 UNPOINT = Script.load("projections.redis", "unpoint.lua")
+BURY = Script.load("projections.redis", "bury.lua")
 SCANNED = 1000
 """Keys or entries that are looked at in one round trip."""
 AT_ONCE = 50
@@ -70,8 +71,7 @@ class RedisEraser:
 
     async def keep(self, grave: Grave, tombstone: bytes) -> None:
         """Replace a tombstone."""
-        tombstones = self._keys.tombstones(grave.partition)
-        await self._links.call("HSET", tombstones, grave.field, tombstone)
+        await self._write(grave, tombstone, let_go=0)
 
     async def unpoint(self, grave: Grave) -> None:
         """Take a session out of the feed, page by page. It takes no appends, so no new pointer comes."""
@@ -92,14 +92,11 @@ class RedisEraser:
 
     async def bury(self, grave: Grave, tombstone: bytes) -> None:
         """Let go of the log that was put aside, and leave this tombstone."""
-        tombstones = self._keys.tombstones(grave.partition)
-        commands: list[Command] = [
-            ("MULTI",),
-            ("HSET", tombstones, grave.field, tombstone),
-            ("UNLINK", self._aside(grave)),
-            ("EXEC",),
-        ]
-        await self._links.together(tombstones, commands)
+        await self._write(grave, tombstone, let_go=1)
+
+    async def _write(self, grave: Grave, tombstone: bytes, *, let_go: int) -> None:
+        keys = [self._keys.tombstones(grave.partition), self._aside(grave)]
+        await self._links.evaluate(BURY, keys, [grave.field, tombstone, let_go])
 
     async def tombstone(self, grave: Grave) -> bytes | None:
         """Return the tombstone of a session."""

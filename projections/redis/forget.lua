@@ -1,6 +1,6 @@
 -- Put a session out of sight: its tombstone stands, its head and views are gone, its log is put aside.
--- KEYS: tombstones, heads, log, aside, lease, chain, archived, then of each generation of views: session, history, compaction,
---   context, checkpoints, order, writes, sessions, totals, parked, attempts
+-- KEYS: tombstones, heads, log, aside, lease, chain, archived, then of each generation of views: session, history,
+--   compaction, context, checkpoints, order, writes, sessions, totals, parked, attempts
 -- ARGV: session, tombstone, then in turn: a count of the totals, the field of a session's state that it adds up
 -- Returns the tombstone that stands now; false if there is no such session; {'damaged'} if a view cannot be read
 
@@ -21,7 +21,9 @@ for at = 8, #KEYS, OF_GENERATION do
   end
 end
 
--- Then write, and the tombstone first: who may not write that, or finds no memory left, is refused with nothing done.
+-- Then write, and first where the tombstone stands: who may not, is refused with nothing done. And that it comes to
+-- nothing is for where memory is short: a script that has written is let go on, and this one makes room.
+redis.call('HDEL', tombstones, '')
 if not tombstone then
   tombstone = ARGV[2]
   redis.call('HSET', tombstones, field, tombstone)

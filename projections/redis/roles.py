@@ -102,7 +102,7 @@ _ARCHIVES = (
 )
 _ERASES = (
     Grant("hdel", ("heads",), "W"),
-    Grant("hset unlink", ("tombstones", "forgetting:*"), "W"),
+    Grant("hdel hset unlink", ("tombstones", "forgetting:*"), "W"),
     Grant("rename", ("log:*", "forgetting:*")),
     Grant("unlink", ("compacting:*", "chain@*"), "W"),
     Grant("xack xdel", ("feed",)),

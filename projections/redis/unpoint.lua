@@ -19,8 +19,8 @@ for i = 2, #ARGV do
         others[#others + 1] = entry[2][at + 1]
       end
     end
-    if #others > 0 then redis.call('XADD', feed, '*', unpack(others)) end
     redis.call('XDEL', feed, ARGV[i])
     for _, group in ipairs(groups) do redis.call('XACK', feed, group, ARGV[i]) end
+    if #others > 0 then redis.call('XADD', feed, '*', unpack(others)) end
   end
 end

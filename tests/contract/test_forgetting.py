@@ -181,6 +181,20 @@ async def test_the_archive_forgets_too(engine: ContextEngine) -> None:
     await reads_as_unknown(engine, SESSION)
 
 
+async def test_what_is_not_whole_can_be_forgotten(engine: ContextEngine) -> None:
+    """A session whose file is gone is forgotten all the same; its tombstone says how long it was, and has no digest."""
+    runtime = engine._here()
+    await live(engine)
+    await engine.end_session(SESSION)
+    filed = await Archivist(runtime.store, runtime.views).archive(SESSION)
+    assert runtime.store.archive is not None
+    for name in await runtime.store.archive.names():
+        await runtime.store.archive.delete(name)
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER, relatives=True)
+    assert (tombstone.version, tombstone.digest, tombstone.done) == (filed.version, "", True)
+    await reads_as_unknown(engine, SESSION)
+
+
 async def test_without_its_archive_it_is_not_forgotten(engine: ContextEngine, url: str, namespace: str) -> None:
     """Who does not name the archive in which a session lies is told so, and nothing is done."""
     if url == "memory://":

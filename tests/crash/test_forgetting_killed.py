@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from support.audits import audited
 from support.everything import everything
 from support.proofs import SCRIPTS, SIGNER, bad, seal, verify
 from support.proxy import Proxy
-from support.servers import Server
+from support.servers import Server, binaries
 
-from contextengine import ContextEngine, SessionForgotten
-from eventstore import MessageAdded
+from contextengine import ContextEngine, OutOfMemory, SessionForgotten
+from eventstore import Append, MessageAdded
 from projections.archiving import Archivist
 from projections.forgetting.erasing import open_eraser
 
@@ -96,3 +97,23 @@ async def test_after_every_reply(server: Server, directory: Path) -> None:
         assert [session.session_id for session in await engine.list_sessions()] == ["other"]
         verdict = await verify(runtime.store)
         assert (bad(verdict), len(verdict.forgotten)) == (set(), killed + 1)
+
+
+@pytest.mark.parametrize("kind", binaries())
+@pytest.mark.guarantee("F1")
+async def test_where_the_server_has_no_memory_left(kind: str, directory: Path) -> None:
+    """Forgetting makes room, so it is done where nothing else can be written."""
+    with Server(binaries()[kind], directory) as server:
+        async with ContextEngine(server.url, workers=False) as engine, Redis.from_url(server.url) as raw:
+            texts = [MessageAdded("user", f"hunter2 {n}") for n in range(COUNT)]
+            await engine._here().store.append_many([Append(name, texts) for name in ("person", "other")])
+            await engine.list_sessions(user_id="anna-4711")
+            await raw.config_set("maxmemory", 1)
+            with pytest.raises(OutOfMemory):
+                await engine.add_conversation_message("other", "user", "x")
+            tombstone = await engine.forget_session("person", signing_key=SIGNER)
+            assert (tombstone.version, tombstone.done) == (COUNT, True)
+            assert await open_eraser(engine._here().store).remains() == {}
+            await raw.config_set("maxmemory", 0)
+            assert [session.session_id for session in await engine.list_sessions()] == ["other"]
+            assert len(await engine.get_conversation_history("other", None)) == COUNT
