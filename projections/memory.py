@@ -236,6 +236,7 @@ class MemoryViews:
         views = self._views(change.session_id)
         if views.version != change.base or self._store.is_forgotten(change.session_id):
             return False
+        views = _SessionViews() if change.anew else views
         views.version, views.state = change.version, _encode(change.after)
         if change.history.cleared:
             views.history, views.compaction = [], b"null"

@@ -8,12 +8,14 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
+
 from eventstore.errors import CorruptLog, FoldFailed, NotPermitted, OutOfMemory, SessionArchived, SessionForgotten
 from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
-from projections.views import GROUP, Parked, Snapshot, ViewsChange, ViewStore, fold
+from projections.views import GROUP, Forked, Parked, Snapshot, ViewsChange, ViewStore, fold
 
 __all__ = ["GROUP", "Projector"]
 
@@ -57,7 +59,7 @@ class Projector:
             waiting += [
                 change.session_id
                 for change, written in zip(changes, committed, strict=True)
-                if not written or change.version - change.base >= CHUNK
+                if not written or change.anew or change.version - change.base >= CHUNK
             ]
         return failures
 
@@ -112,15 +114,33 @@ class Projector:
 
     async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | Failure | None:
         """Fold what stands after a snapshot; None if nothing does."""
-        if not snapshot.tail and snapshot.damage is None:
+        if not snapshot.tail and snapshot.damage is None and snapshot.forked is None:
             return None
         try:
             events = await self.rest_of(snapshot, CHUNK)
-            return fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+            change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+            return change if snapshot.forked is None else await self._anew(change, snapshot.forked)
         except SessionForgotten:
             return None
         except (FoldFailed, CorruptLog, SessionArchived) as failure:
             return failure
+
+    async def _anew(self, change: ViewsChange, forked: Forked) -> ViewsChange:
+        """Let a fold from the log's beginning take the place of views whose log has become another one, and say so.
+
+        Raises:
+            SessionForgotten: The log is gone because the session was forgotten.
+        """
+        if not change.version and await self.store.forgotten(change.session_id):
+            raise SessionForgotten(change.session_id)
+        log.error(
+            "A log has lost events from which views had been made: the views are made anew.",
+            action="log_forked",
+            session_id=change.session_id,
+            views_version=forked.version,
+            log_version=await self.store.version(change.session_id),
+        )
+        return msgspec.structs.replace(change, base=forked.version, before=forked.state, anew=True)
 
     async def rest_of(self, snapshot: Snapshot[Any], limit: int | None = None) -> Sequence[RecordedEvent]:
         """Return the events after a snapshot, up to a limit: its tail, and what did not fit into it.

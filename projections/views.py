@@ -31,6 +31,18 @@ TAIL = 100
 """How many events past a view a reader gets in the same round trip."""
 
 
+class Forked(msgspec.Struct, frozen=True):
+    """Views that were folded from events that the log does not hold any more: it was cut back, or goes another way.
+
+    Attributes:
+        version: The version at which they stand.
+        state: The session view at that version.
+    """
+
+    version: int
+    state: SessionState
+
+
 class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     """A view as it is stored, and the events after it, seen at one moment.
 
@@ -41,6 +53,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         tail: The events after it, `TAIL` at most.
         value: What was asked for of the other views.
         damage: Why the tail ends early: what comes next in the log cannot be read.
+        forked: What there was of views whose log has become another one; then all else is as if there had been none.
         let_go: Whether the session view is all that is kept: what the others would say is to be folded from the log.
             Their value is not what it seems then.
     """
@@ -52,6 +65,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     value: T
     damage: CorruptLog | None = None
     let_go: bool = False
+    forked: Forked | None = None
 
     @property
     def complete(self) -> bool:
@@ -60,7 +74,20 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
 
 
 class ViewsChange(msgspec.Struct, frozen=True):
-    """What some events do to a session's views."""
+    """What some events do to a session's views.
+
+    Attributes:
+        session_id: The session.
+        base: The version at which the views stand that it changes.
+        version: The one at which they stand then.
+        before: The session view at the one ...
+        after: ... and at the other.
+        history: What happens to the history,
+        context: the context,
+        checkpoints: and the checkpoints.
+        recorded_ms: When the last of the events was recorded; None if there are none.
+        anew: Whether what the views hold is to go first: it was folded from another log.
+    """
 
     session_id: str
     base: int
@@ -70,6 +97,8 @@ class ViewsChange(msgspec.Struct, frozen=True):
     history: HistoryChange
     context: ContextChange
     checkpoints: CheckpointChange
+    recorded_ms: int | None = None
+    anew: bool = False
 
 
 def fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
@@ -99,6 +128,7 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
         context=context.fold(ContextChange(), [] if types.isdisjoint(context.EVENTS) else events),
         checkpoints=checkpoints.fold(CheckpointChange(), [] if types.isdisjoint(checkpoints.EVENTS) else events),
+        recorded_ms=events[-1].recorded_ms if events else None,
     )
 
 

@@ -31,6 +31,9 @@ Call: TypeAlias = tuple[Sequence[bytes], Sequence[Argument]]
 """The keys and arguments of a script."""
 
 
+_INCLUDE = re.compile(r"^-- include (\S+)$", re.MULTILINE)
+
+
 class Script:
     """A Lua script, known to the server by its SHA-1."""
 
@@ -41,8 +44,10 @@ class Script:
 
     @classmethod
     def load(cls, package: str, name: str) -> Self:
-        """Read ``name`` from a package's folder."""
-        return cls(files(package).joinpath(name).read_text(encoding="utf-8"))
+        """Read ``name`` from a package's folder, with what it includes from there."""
+        folder = files(package)
+        text = folder.joinpath(name).read_text(encoding="utf-8")
+        return cls(_INCLUDE.sub(lambda found: folder.joinpath(found[1]).read_text(encoding="utf-8"), text))
 
 
 class Unserved(StoreUnavailable):

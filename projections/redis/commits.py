@@ -18,6 +18,8 @@ from projections.session import SessionState
 from projections.views import ViewsChange
 
 COMMIT = Script.load("projections.redis", "commit.lua")
+FORKED = "forked"
+"""The field of the totals that counts the views that had to be made anew."""
 WORDS = 500
 """The most words of one command: Lua unpacks them onto its stack."""
 
@@ -36,7 +38,9 @@ COUNTS = {
 """The counts of the totals, and the fields of a session's state that they add up."""
 
 
-def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes]) -> Call:
+def commit_call(
+    keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes], going: Sequence[bytes] = ()
+) -> Call:
     """Return the commit script's keys and arguments for a change.
 
     Args:
@@ -44,20 +48,40 @@ def commit_call(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[by
         names: The names of the generation.
         change: What to write.
         kept: The stored messages that stay of those that the change drops.
+        going: What holds the views, if they are made anew.
     """
     session_key = check_session_id(change.session_id)
     session = keys.of_session(names.session, session_key)
+    place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
     writes: list[Write] = [
-        ("HSET", session, "version", change.version, "state", _encode(change.after)),
+        *(("UNLINK", key) for key in (*going, *([session] if going else []))),
+        ("HSET", session, "version", change.version, "state", _encode(change.after), "head", place),
         *part_writes(keys, names, change, kept),
         *_totals(keys.shared(keys.partition(session_key), names.totals), change),
         *_lists(keys, names, session_key, change),
     ]
-    arguments: list[Argument] = [session_key, change.base]
+    return guarded_call(keys, session, session_key, change.base, place, writes)
+
+
+def guarded_call(
+    keys: Keys, session: bytes, session_key: bytes, base: int, place: str, writes: Sequence[Write]
+) -> Call:
+    """Return the commit script's keys and arguments for commands.
+
+    Args:
+        keys: The keys of the namespace.
+        session: The key of the session view ...
+        session_key: ... of this session.
+        base: The version at which it has to stand.
+        place: What the log has to hold; nothing if it is empty.
+        writes: The commands.
+    """
+    partition = keys.partition(session_key)
+    arguments: list[Argument] = [session_key, base, place]
     for write in writes:
         arguments += (len(write), *write)
-    tombstones = keys.tombstones(keys.partition(session_key))
-    return list(dict.fromkeys([session, tombstones, *(key for _, key, *_ in writes)])), arguments
+    guards = (session, keys.tombstones(partition), keys.log(partition, session_key), keys.heads(partition))
+    return list(dict.fromkeys([*guards, *(key for _, key, *_ in writes)])), arguments
 
 
 def part_writes(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes] = ()) -> Iterator[Write]:
@@ -124,6 +148,8 @@ def _checkpoints(keys: Keys, names: Names, session_key: bytes, change: Checkpoin
 
 def _totals(key: bytes, change: ViewsChange) -> Iterator[Write]:
     yield ("HINCRBY", key, "events", change.version - change.base)
+    if change.anew:
+        yield ("HINCRBY", key, FORKED, 1)
     for name, field in COUNTS.items():
         if more := getattr(change.after, field) - getattr(change.before, field):
             yield ("HINCRBY", key, name, more)

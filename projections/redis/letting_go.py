@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
-from projections.redis.commits import COMMIT, Write, part_writes, writes_suffix
+from projections.redis.commits import COMMIT, Write, guarded_call, part_writes, writes_suffix
 from projections.redis.generations import Generations
 from projections.redis.names import Names
 from projections.views import ViewsChange
@@ -55,15 +55,19 @@ class LettingGo(Generations):
 
     async def _leaving(self, names: Names, session_key: bytes, version: int, mark: str) -> Call:
         """Return the call that lets everything go but the session view, and marks that one."""
-        keys, view = self._keys, self._keys.of_session(names.session, session_key)
+        view = self._keys.of_session(names.session, session_key)
+        going = await self._parts(names, session_key)
+        # First what makes room: a script that has written is let go on where memory is short.
+        writes: list[Write] = [*(("UNLINK", key) for key in going), ("HSET", view, LET_GO, mark)]
+        return guarded_call(self._keys, view, session_key, version, "", writes)
+
+    async def _parts(self, names: Names, session_key: bytes) -> list[bytes]:
+        """Return the keys of all views of a session but the session view."""
+        keys = self._keys
         owners = keys.of_session(names.writes, session_key)
         beside = [owners + writes_suffix(owner.decode()) for owner in await self._links.call("SMEMBERS", owners)]
         of_session = (names.history, names.compaction, names.context, names.checkpoints, names.order, names.writes)
-        going = [*beside, *(keys.of_session(what, session_key) for what in of_session)]
-        # First what makes room: a script that has written is let go on where memory is short.
-        writes: list[Write] = [*(("UNLINK", key) for key in going), ("HSET", view, LET_GO, mark)]
-        (view, *named), arguments = _call_of(view, writes)
-        return [view, keys.tombstones(keys.partition(session_key)), *named], [session_key, version, *arguments]
+        return [*beside, *(keys.of_session(what, session_key) for what in of_session)]
 
 
 def _call_of(view: bytes, writes: Sequence[Write]) -> Call:

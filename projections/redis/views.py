@@ -18,7 +18,7 @@ from projections.redis.commits import COMMIT, commit_call, index_key, writes_suf
 from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
 from projections.session import ACTIVE, SessionState
-from projections.views import TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+from projections.views import TAIL, Forked, Listed, Parked, Snapshot, Totals, ViewsChange
 
 READ = Script.load("projections.redis", "read.lua")
 LEASE = Script.load("projections.redis", "lease.lua")
@@ -33,6 +33,8 @@ _compaction = msgspec.json.Decoder(Compaction).decode
 _version = msgspec.json.Decoder(Versioned).decode
 
 COMPACTING = b"compacting"
+WHOLE = 5
+"""Words of the read script's reply; more tell of views whose log has become another one."""
 
 
 class RedisViews(LettingGo):
@@ -45,8 +47,8 @@ class RedisViews(LettingGo):
         calls: list[Call] = []
         names = await self.names()
         for session_id in session_ids:
-            view, log = self._view_and_log(names, check_session_id(session_id))
-            calls.append(([view, log], [TAIL]))
+            session_key = check_session_id(session_id)
+            calls.append((self._read_keys(names, session_key), [TAIL, session_key]))
         replies = await self._links.evaluate_many(READ, calls)
         return [_snapshot(i, reply, None) for i, reply in zip(session_ids, replies, strict=True)]
 
@@ -54,13 +56,14 @@ class RedisViews(LettingGo):
         """Return the newest messages."""
         session_key = check_session_id(session_id)
         names = await self.names()
-        view, log = self._view_and_log(names, session_key)
+        keys = self._read_keys(names, session_key)
+        view = keys[0]
         history, compaction = (self._keys.of_session(what, session_key) for what in (names.history, names.compaction))
         first = 0 if last is None else -last
         # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
         commands: list[Command] = [
             ("MULTI",),
-            ("EVALSHA", READ.sha, 3, view, log, compaction, TAIL, "GET"),
+            ("EVALSHA", READ.sha, 4, *keys, compaction, TAIL, session_key, "GET"),
             ("LRANGE", history, first, -1),
             ("EXEC",),
         ]
@@ -68,14 +71,15 @@ class RedisViews(LettingGo):
             reply, messages = checked((await self._links.together(view, commands, READ))[-1])
         except OutOfMemory:  # a server without memory takes no transactions, and runs scripts that write nothing
             calls: list[Call] = [
-                ([view, log, compaction], [TAIL, "GET"]),
-                ([view, log, history], [1, "LRANGE", first, -1]),
+                ([*keys, compaction], [TAIL, session_key, "GET"]),
+                ([*keys, history], [1, session_key, "LRANGE", first, -1]),
             ]
-            reply, (version, _, _, messages, _) = await self._links.evaluate_many(READ, calls)
+            reply, (version, _, _, messages, *_) = await self._links.evaluate_many(READ, calls)
             if version != reply[0]:
                 return await self.read_history(session_id, last)
         compacted = None if reply[3] is None else _compaction(reply[3])
-        return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(messages)), compacted))
+        stored = [] if len(reply) > WHOLE else messages
+        return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(stored)), compacted))
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
@@ -87,7 +91,7 @@ class RedisViews(LettingGo):
         """Return all context keys."""
         names = await self.names()
         reply = await self._read_other(names, names.context, session_id, "HKEYS")
-        return _snapshot(session_id, reply, [key.decode() for key in reply[3]])
+        return _snapshot(session_id, reply, [key.decode() for key in reply[3] or ()])
 
     async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
         """Return a checkpoint."""
@@ -113,7 +117,7 @@ class RedisViews(LettingGo):
         names = await self.names()
         suffix = writes_suffix(checkpoint_id)
         reply = await self._read_other(names, names.writes, thread_id, "HVALS", suffix=suffix)
-        return _snapshot(thread_id, reply, [_value(writes) for writes in reply[3]])
+        return _snapshot(thread_id, reply, [_value(writes) for writes in reply[3] or ()])
 
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
@@ -121,7 +125,17 @@ class RedisViews(LettingGo):
         written: list[bool] = []
         for batch in _each_once(changes):
             kept = await self._kept(names, batch)
-            calls = [commit_call(self._keys, names, change, kept.get(change.session_id, [])) for change in batch]
+            going = {
+                change.session_id: await self._parts(names, check_session_id(change.session_id))
+                for change in batch
+                if change.anew
+            }
+            calls = [
+                commit_call(
+                    self._keys, names, change, kept.get(change.session_id, []), going.get(change.session_id, [])
+                )
+                for change in batch
+            ]
             written += [reply == 1 for reply in await self._links.evaluate_many(COMMIT, calls)]
         return written
 
@@ -253,12 +267,13 @@ class RedisViews(LettingGo):
     ) -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
         session_key = check_session_id(session_id)
-        keys = [*self._view_and_log(names, session_key), self._keys.of_session(what, session_key) + suffix]
-        return await self._links.evaluate(READ, keys, [TAIL, *command])
+        keys = [*self._read_keys(names, session_key), self._keys.of_session(what, session_key) + suffix]
+        return await self._links.evaluate(READ, keys, [TAIL, session_key, *command])
 
-    def _view_and_log(self, names: Names, session_key: bytes) -> tuple[bytes, bytes]:
-        keys = self._keys
-        return keys.of_session(names.session, session_key), keys.log(keys.partition(session_key), session_key)
+    def _read_keys(self, names: Names, session_key: bytes) -> list[bytes]:
+        """Return the session view, the log and the heads."""
+        keys, partition = self._keys, self._keys.partition(session_key)
+        return [keys.of_session(names.session, session_key), keys.log(partition, session_key), keys.heads(partition)]
 
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)
@@ -279,13 +294,15 @@ def _each_once(changes: Sequence[ViewsChange]) -> Iterator[list[ViewsChange]]:
 
 def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
     version, state, tail = int(reply[0]), SessionState(), []
-    damage = None
+    damage = forked = None
     try:
         state = _state(reply[1]) if reply[1] else state
+        if len(reply) > WHOLE:
+            forked = Forked(int(reply[WHOLE]), _state(reply[WHOLE + 1]) if reply[WHOLE + 1] else state)
         for found in reply[2]:
             tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
     except CorruptLog as error:
         damage = error
     except msgspec.MsgspecError as error:
         damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
-    return Snapshot(session_id, version, state, tail, value, damage, reply[4] is not None)
+    return Snapshot(session_id, version, state, tail, value, damage, reply[4] is not None, forked)
