@@ -31,7 +31,8 @@ class Monitoring(Open):
         Returns:
             ``status`` (``healthy``; ``degraded``: something needs doing, answers are right; ``unhealthy``: the store
             does not serve), ``storage_backend`` (``redis`` or ``memory``), ``redis_connected`` (whether it answered
-            just now), ``issues`` (sentences), ``parked_sessions`` (ids); of those who keep views up to date:
+            just now), ``issues`` (sentences), ``parked_sessions`` (ids), ``forked_views`` (how often views
+            were made anew because their log had lost events, in a failover, say); of those who keep views up to date:
             ``workers`` (seconds since each one's last sign of life), ``lag`` (feed entries that wait), ``lag_seconds``
             (since the oldest of these was appended), ``stuck_partitions`` (who holds unfinished work, for how long);
             and in ``compaction`` the same of those who compact, None where there never was one.
@@ -48,6 +49,7 @@ class Monitoring(Open):
             "lag_seconds": None,
             "stuck_partitions": None,
             "parked_sessions": None,
+            "forked_views": None,
             "compaction": None,
         }
         try:
@@ -79,6 +81,7 @@ class Monitoring(Open):
         health["redis_connected"] = health["storage_backend"] == "redis"
         health["workers"] = await feed.heartbeats(runtime.views.group)
         health["parked_sessions"] = [parked.session_id for parked in await runtime.views.parked()]
+        health["forked_views"] = await runtime.views.forked()
         patience = STUCK_AFTER + 2 * runtime.compactor.defaults.config.compression_timeout
         health |= await _group(feed, runtime.views.group, STUCK_AFTER) or {}
         beats = await feed.heartbeats(compaction.GROUP)

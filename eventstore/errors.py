@@ -20,6 +20,7 @@ ContextEngineError
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
 ├── SessionArchived              what is needed of the log lies in an archive, and none was named
+├── LogForked                    what was read of a log is not in it any more: a server took over that lacks it
 ├── FoldFailed                   a projection cannot digest an event
 ├── SealsDoubtful                the seals beside the log cannot be believed; nothing was sealed
 ├── ViewsNotBuilt                no views have been made by this version's folds
@@ -253,6 +254,28 @@ class SessionArchived(ContextEngineError):
         self.session_id = session_id
         self.version = version
         self.file = file
+
+
+class LogForked(ContextEngineError):
+    """What somebody has read of a log is not in it any more, so what comes next does not follow on it.
+
+    A server took over that lacked events which had been acknowledged, or came back without them; or another log was put
+    in this one's place. Whoever has built something upon what was read makes it anew from the log's beginning.
+
+    Attributes:
+        session_id: The session; None for the feeds of all of them.
+        version: The version that was read, and is gone or another event now; None for the feeds.
+    """
+
+    def __init__(self, session_id: str | None, version: int | None) -> None:
+        """Name what was read."""
+        where = f"session {session_id!r} up to version {version}" if session_id is not None else "the feeds"
+        super().__init__(
+            f"What was read of {where} is not in the log any more: its server lost events in a failover or a restart, "
+            "or another log was put in its place. Make anew what was built upon it, from the log's beginning."
+        )
+        self.session_id = session_id
+        self.version = version
 
 
 class FoldFailed(ContextEngineError):

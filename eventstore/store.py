@@ -194,6 +194,7 @@ class EventStore(Protocol):
 
         Raises:
             InvalidInput: The position is of another store, or the feeds have been trimmed past it.
+            LogForked: The feeds do not hold the position: they have lost what was there.
             StoreUnavailable: The server cannot be reached.
         """
         ...
@@ -206,13 +207,18 @@ class EventStore(Protocol):
         """Return where the feeds stand now, for a later ``read_all(after=...)``."""
         ...
 
-    def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+    def subscribe(self, session_id: str, *, after: int | RecordedEvent = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events after a version, and then each new one as it is appended, without gap or double.
+
+        Args:
+            session_id: The session.
+            after: A version, or the last event that was seen, which tells more: that the log holds it still.
 
         Raises:
             StoreUnavailable: The server went away for longer than the store's timeout. Subscribe again after the last
                 version seen.
             SessionForgotten: The session was forgotten.
+            LogForked: The log does not hold any more what was seen of it.
         """
         ...
 
@@ -251,6 +257,20 @@ def check_bounds(after: object, until: object, limit: object) -> None:
     for name, value in (("until", until), ("limit", limit)):
         if value is not None:
             check_number(name, value)
+
+
+def seen(session_id: str, after: object) -> tuple[int, str]:
+    """Return the version after which somebody subscribes, and the place of the event there, as far as it is known.
+
+    Raises:
+        InvalidInput: It is no version, and no event of the session.
+    """
+    if not isinstance(after, RecordedEvent):
+        version = check_number("after", after)
+        return version, str(version)
+    if after.session_id != session_id:
+        raise InvalidInput(f"The event is of session {after.session_id!r}, not of {session_id!r}.")
+    return after.version, f"{after.version}-{after.recorded_ms}"
 
 
 def check_number(name: str, value: object) -> int:

@@ -137,6 +137,10 @@ class MemoryViews:
             configured=sum(state.configured for state in states),
         )
 
+    async def forked(self) -> int:
+        """Return 0: no log here ever becomes another one."""
+        return 0
+
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
         if not self._store.is_forgotten(parked.session_id):

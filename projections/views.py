@@ -245,6 +245,10 @@ class ViewStore(Protocol):
         """Return the counts."""
         ...
 
+    async def forked(self) -> int:
+        """Return how often views had to be made anew because their log had become another one."""
+        ...
+
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""
         ...

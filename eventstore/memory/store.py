@@ -22,6 +22,7 @@ from eventstore.durability import ACCEPTED, Durability
 from eventstore.errors import (
     ContextEngineError,
     InvalidInput,
+    LogForked,
     NotInitialized,
     SessionForgotten,
     WrongExpectedVersion,
@@ -44,6 +45,7 @@ from eventstore.store import (
     ExpectedVersion,
     Reading,
     check_bounds,
+    seen,
 )
 
 Stored: TypeAlias = tuple[int, bytes | None]
@@ -177,11 +179,15 @@ class MemoryStore:
         self._check_open()
         return self.feed.ends()
 
-    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+    async def subscribe(
+        self, session_id: str, *, after: int | RecordedEvent = 0
+    ) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events and then follow it. See `EventStore.subscribe`."""
         self._check_open()
         check_session_id(session_id)
-        check_bounds(after, None, None)
+        after, place = seen(session_id, after)
+        if not self._holds(session_id, after, place):
+            raise LogForked(session_id, after)
         with self._bell.listening() as rung:
             while True:
                 rung.clear()
@@ -341,6 +347,11 @@ class MemoryStore:
             self.feed.add(partition_of(append.session_key, self.partitions), pointer)
         self._bell.ring()
         return Appended(session_id, pointer.version, append.event_ids)
+
+    def _holds(self, session_id: str, version: int, place: str) -> bool:
+        """Whether a log holds the event in a place: none is ever taken away here, but it may never have been here."""
+        log = self.stored(session_id)
+        return version <= len(log) and (place == str(version) or place == f"{version}-{log[version - 1][0]}")
 
     def _check_not_forgotten(self, session_id: str) -> None:
         if session_id not in self._logs and self.is_forgotten(session_id):

@@ -31,7 +31,7 @@ Call: TypeAlias = tuple[Sequence[bytes], Sequence[Argument]]
 """The keys and arguments of a script."""
 
 
-_INCLUDE = re.compile(r"^-- include (\S+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include (\S+)/(\S+)$", re.MULTILINE)
 
 
 class Script:
@@ -44,10 +44,12 @@ class Script:
 
     @classmethod
     def load(cls, package: str, name: str) -> Self:
-        """Read ``name`` from a package's folder, with what it includes from there."""
-        folder = files(package)
-        text = folder.joinpath(name).read_text(encoding="utf-8")
-        return cls(_INCLUDE.sub(lambda found: folder.joinpath(found[1]).read_text(encoding="utf-8"), text))
+        """Read ``name`` from a package's folder, with what it includes (``-- include package/name``)."""
+        return cls(_INCLUDE.sub(lambda found: _text(found[1], found[2]), _text(package, name)))
+
+
+def _text(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 class Unserved(StoreUnavailable):

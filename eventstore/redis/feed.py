@@ -6,7 +6,7 @@ from typing import Any
 
 from eventstore.feed import FeedId, Held, PartitionProgress, Position
 from eventstore.redis.batches import Batch
-from eventstore.redis.commands import Argument, Call, Script, refusal
+from eventstore.redis.commands import Argument, Call, Command, Script, refusal
 from eventstore.redis.consumer import NEVER, RedisConsumer, feed_id
 from eventstore.redis.keys import Keys
 from eventstore.redis.links import Links
@@ -92,6 +92,16 @@ class RedisFeed:
         ]
         entries, kept = await self._links.pipeline(commands)
         return feed_id(kept or b""), entries
+
+    async def holds(self, partition: int, place: FeedId) -> bool:
+        """Whether a feed has an entry in a place, or had it when it was trimmed."""
+        entry = f"{place[0]}-{place[1]}"
+        commands: list[Command] = [
+            ("XRANGE", self._feeds[partition], entry, entry),
+            ("GET", self._trimmed(partition)),
+        ]
+        found, kept = await self._links.pipeline(commands)
+        return bool(found) or place <= feed_id(kept or b"")
 
     def _trimmed(self, partition: int) -> bytes:
         return self._keys.shared(partition, b"feed-trimmed")

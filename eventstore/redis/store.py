@@ -18,6 +18,7 @@ from eventstore.errors import (
     ContextEngineError,
     CorruptLog,
     InvalidInput,
+    LogForked,
     NotInitialized,
     SessionArchived,
     SessionForgotten,
@@ -30,6 +31,7 @@ from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id, tombstone_field
 from eventstore.outcome import outcome_of
 from eventstore.redis.appender import Appender
+from eventstore.redis.commands import Script
 from eventstore.redis.consumer import feed_id, pointers_of
 from eventstore.redis.durable import Levels
 from eventstore.redis.entries import recorded
@@ -41,8 +43,9 @@ from eventstore.redis.links import Links
 from eventstore.redis.nodes import PerLoop
 from eventstore.redis.pending import PerhapsArchived
 from eventstore.redis.reading import Log, Pages, fields_of
-from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds
+from eventstore.store import ANY, PAGE, Append, Appended, ExpectedVersion, Reading, check_bounds, seen
 
+HOLDS = Script.load("eventstore.redis", "holds.lua")
 LONGEST_BLOCK = 5.0
 """Seconds for which one subscribing read blocks before it asks again."""
 FEED_PAGE = 50
@@ -209,26 +212,30 @@ class RedisStore:
         self._check_open()
         return await self.feed.ends()
 
-    async def subscribe(self, session_id: str, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+    async def subscribe(
+        self, session_id: str, *, after: int | RecordedEvent = 0
+    ) -> AsyncGenerator[RecordedEvent, None]:
         """Give a session's events and then follow it. See `EventStore.subscribe`."""
         self._check_open()
         session_key = check_session_id(session_id)
-        check_bounds(after, None, None)
+        newest, (after, _) = after, seen(session_id, after)
         log = self.keys.log(self.keys.partition(session_key), session_key)
         block = min(LONGEST_BLOCK, self.links.timeout)
         link = self.links.own(log, longest_block=block)
         try:
+            await self._check_held(session_id, newest)
             while True:
                 # An id of the highest sequence number: everything after it has a greater version.
                 last = f"{after}-18446744073709551615"
                 command = ("XREAD", "COUNT", PAGE, "BLOCK", int(block * 1000), "STREAMS", log, last)
                 reply = await self.links.patiently(partial(link.call, *command))
+                await self._check_held(session_id, newest)
                 for found in reply[0][1] if reply else []:
                     event = recorded(session_id, found)
                     if event.version > after + 1:  # what comes before is in the archive, or was brought back just now
                         async for archived in self.read(session_id, after=after, until=event.version - 1):
                             yield archived
-                    after = event.version
+                    after, newest = event.version, event
                     yield event
                 if not reply and await self.forgotten(session_id):
                     raise SessionForgotten(session_id)
@@ -306,6 +313,20 @@ class RedisStore:
         if self._closed:
             raise NotInitialized("The store is closed. Open another one with open_store().")
 
+    async def _check_held(self, session_id: str, newest: int | RecordedEvent) -> None:
+        """Make sure that a log holds what somebody has seen of it, now that it has been read again.
+
+        Raises:
+            LogForked: It does not.
+            SessionForgotten: The session was forgotten.
+        """
+        session_key = check_session_id(session_id)
+        version, place = seen(session_id, newest)
+        partition = self.keys.partition(session_key)
+        keys = [self.keys.heads(partition), self.keys.log(partition, session_key)]
+        if version and not await self.links.evaluate(HOLDS, keys, [session_key, place]):
+            raise SessionForgotten(session_id) if await self.forgotten(session_id) else LogForked(session_id, version)
+
     async def _whole(self, log: Log, pages: Pages) -> Pages:
         """Give pages of a log. Behind a full one, or a file, it ends because it does, or because it was forgotten."""
         full = False
@@ -324,6 +345,8 @@ class RedisStore:
 
     async def _appended(self, partition: int, after: tuple[int, int]) -> AsyncIterator[Pointer]:
         """Give the pointers that a partition's feed holds after a position."""
+        if not await self.feed.holds(partition, after):
+            raise LogForked(None, None)
         while True:
             trimmed, entries = await self.feed.range(partition, after, FEED_PAGE)
             check_not_trimmed(trimmed, after)

@@ -5,7 +5,7 @@
 --       that write: number of words, words
 -- Returns 1 if written, 0 if the views have moved on, the session was forgotten, or the log has lost what was folded.
 
--- include stands.lua
+-- include eventstore.redis/stands.lua
 
 if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[2] then return 0 end
 if ARGV[2] == '0' and redis.call('HEXISTS', KEYS[2], redis.sha1hex(ARGV[1])) == 1 then return 0 end

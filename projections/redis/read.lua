@@ -4,7 +4,7 @@
 -- Returns {version, state, tail, value, whether the session view is all that is kept (false if it is not)}. Where the log
 --   does not hold what the views were folded from, it answers as if there were none, and tells theirs as {..., version, state}
 
--- include stands.lua
+-- include eventstore.redis/stands.lua
 
 local view = redis.call('HMGET', KEYS[1], 'version', 'state', 'let-go', 'head')
 local version = view[1] or '0'

@@ -14,7 +14,7 @@ from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.entries import recorded
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
-from projections.redis.commits import COMMIT, commit_call, index_key, writes_suffix
+from projections.redis.commits import COMMIT, FORKED, commit_call, index_key, writes_suffix
 from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
 from projections.session import ACTIVE, SessionState
@@ -180,6 +180,12 @@ class RedisViews(LettingGo):
         replies = await self._links.pipeline(commands)
         counts = [[int(count or 0) for count in reply] for reply in replies[2::3]]
         return Totals(sum(replies[0::3]), sum(replies[1::3]), *map(sum, zip(*counts, strict=True)))
+
+    async def forked(self) -> int:
+        """Return how often views had to be made anew."""
+        totals = (await self.names()).totals
+        commands = [("HGET", self._keys.shared(p, totals), FORKED) for p in range(self._keys.partitions)]
+        return sum(int(count or 0) for count in await self._links.pipeline(commands))
 
     async def park(self, parked: Parked) -> None:
         """Stop bringing a session's views up to date."""

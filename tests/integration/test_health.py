@@ -18,7 +18,7 @@ from contextengine import ContextEngine, ContextEngineError, monitoring
 from eventstore import SessionUpdated
 from projections import GROUP
 
-UNKNOWN = ("workers", "lag", "lag_seconds", "stuck_partitions", "parked_sessions", "compaction")
+UNKNOWN = ("workers", "lag", "lag_seconds", "stuck_partitions", "parked_sessions", "forked_views", "compaction")
 SOON = 6.0
 """Seconds within which health answers, whatever the server does."""
 

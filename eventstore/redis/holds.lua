@@ -1,0 +1,8 @@
+-- Whether a log still holds the event in a place ('<version>-<ms>'; for '<version>' alone: any, or one that came later).
+-- KEYS: heads, log   ARGV: session, place   Returns 1 or 0
+
+-- include eventstore.redis/stands.lua
+
+if string.find(ARGV[2], '-', 1, true) then return stands(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) and 1 or 0 end
+local head = redis.call('HGET', KEYS[1], ARGV[1]) or '0-0'
+return tonumber(string.match(head, '%d+')) >= tonumber(ARGV[2]) and 1 or 0
