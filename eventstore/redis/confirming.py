@@ -1,20 +1,30 @@
-"""How a server confirms that what a connection has written reached a durability level."""
+"""How a server confirms that what a connection has written reached a durability level.
+
+WAITAOF alone proves no fsync where ``appendfsync`` is ``everysec``: servers (Redis 7.2 and 7.4, Valkey up to 9.1)
+answer it as soon as everything has been handed to the operating system (redis/redis#13793). So it is taken for just
+that, and the fsync is waited for: it begins within a second, and the server tells when none is under way.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from eventstore.durability import ACCEPTED, FSYNCED, Durability, replicated
 from eventstore.errors import ServerUnfit
 from eventstore.redis.commands import Command, refusal
-from eventstore.redis.link import Link
+from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links
 from eventstore.redis.topology import OneServer
 
 SHARE = 0.24
 """Of a call's time, so much the server may wait: twice that is still less than a link waits for a cluster's node."""
+FSYNC_BEGINS = 1.2
+"""Seconds after which a server with ``everysec`` is due to fsync what it had written: one, and its clock's tick."""
+POLL = 0.005
+_FSYNCS = re.compile(rb"aof_pending_bio_fsync:(\d+)")
 _ASK_SETTINGS: Command = ("CONFIG", "GET", "*append*")
 """Matches ``appendonly``, ``appendfsync`` and ``no-appendfsync-on-rewrite``."""
 
@@ -47,20 +57,49 @@ class Confirmation(NamedTuple):
     command: Command
     seconds: float
 
+    @property
+    def waits_for_fsync(self) -> bool:
+        """Whether what the server confirms has still to be fsynced."""
+        return self.command[0] == "WAITAOF"
+
     def confirmed(self, reply: Any) -> Confirmed:
         """Return what the server's reply to the command means."""
         wanted = self.durability
         if isinstance(reply, Exception):
-            return Confirmed(wanted, ACCEPTED, f"the server answered {reply}")
+            why = f"the server answered {reply}" if str(reply) else f"no fsync ended within {self.seconds:g} s"
+            return Confirmed(wanted, ACCEPTED, why)
         if self.command is _ASK_SETTINGS:
             why = _not_always(_parsed(reply))
             return Confirmed(wanted, ACCEPTED, why) if why else Confirmed(wanted, wanted)
         if wanted == FSYNCED:
-            why = f"the server has not written to disk within {self.seconds:g} s"
-            return Confirmed(wanted, wanted) if reply[0] >= 1 else Confirmed(wanted, ACCEPTED, why)
+            written = "only handed to the operating system" if reply[0] else "not even written to its file"
+            return Confirmed(wanted, ACCEPTED, f"what the server has is {written} after {self.seconds:g} s")
         if reply >= wanted.replicas:
             return Confirmed(wanted, wanted)
         return Confirmed(wanted, replicated(reply), f"{reply} replica(s) had the events within {self.seconds:g} s")
+
+
+async def fsynced(link: Link, confirmation: Confirmation) -> None:
+    """Wait until what a server has written to its file, as WAITAOF says, is on the disk.
+
+    Raises:
+        LinkLost: The connection broke, so it may be another server by now.
+        TimeoutError: It took too long.
+        StoreRefused: The server does not tell.
+    """
+    epoch = link.epoch
+    (settings,) = await link.submit([_ASK_SETTINGS])
+    if isinstance(settings, Exception) or _not_always(_parsed(settings)):
+        await asyncio.sleep(FSYNC_BEGINS)
+        async with asyncio.timeout(confirmation.seconds):
+            # Twice in a row: after the first time, the server has begun the fsync that an earlier one may have put off.
+            idle = 0
+            while idle < 2:  # noqa: PLR2004 - see above
+                found = _FSYNCS.search(await link.call("INFO", "persistence"))
+                idle = idle + 1 if found and found[1] == b"0" else 0
+                await asyncio.sleep(0 if idle else POLL)
+    if link.epoch != epoch:
+        raise LinkLost("it was made anew", sent=True, epoch=link.epoch)
 
 
 async def confirmation_for(links: Links, durability: Durability) -> Confirmation:

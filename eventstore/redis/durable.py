@@ -9,15 +9,17 @@ covers it on whichever connection it came.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from eventstore.durability import Durability
+from eventstore.errors import StoreRefused
 from eventstore.redis.appender import APPEND, Appender, Group, awaited, each, note
 from eventstore.redis.batches import Batch, Parcel, exchange
 from eventstore.redis.commands import Unserved
-from eventstore.redis.confirming import Confirmation, confirmation_for
+from eventstore.redis.confirming import Confirmation, Confirmed, confirmation_for, fsynced
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, load
@@ -44,6 +46,38 @@ class DurableAppender(Appender):
         link.flush()
 
     def _answered(self, link: Link, groups: list[Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
+        if isinstance(outcome, list) and self._confirmation.waits_for_fsync:
+            task = self._loop.create_task(self._fsynced(link, groups, epoch, outcome), name="contextengine-fsync")
+            self._resending.add(task)
+            task.add_done_callback(self._resending.discard)
+        else:
+            self._over(link, groups, epoch, outcome)
+
+    async def _fsynced(self, link: Link, groups: list[Group], epoch: int, outcome: list[Any]) -> None:
+        try:
+            proved = await self._proved(link, outcome)
+        except asyncio.CancelledError:
+            lost = LinkLost("the event loop ended", sent=True, epoch=epoch)
+            note(groups, lost)
+            for pending in each(groups):
+                pending.fail(lost)
+            raise
+        self._over(link, groups, epoch, proved)
+
+    async def _proved(self, link: Link, outcome: list[Any]) -> list[Any] | LinkLost:
+        """Return replies when what they tell of is on the disk, and that it is; or why that is not known."""
+        *replies, waited = outcome
+        if isinstance(waited, Exception) or not waited[0]:
+            return outcome
+        try:
+            await fsynced(link, self._confirmation)
+        except Unserved as lost:
+            return LinkLost(str(lost), sent=True, epoch=link.epoch)
+        except (TimeoutError, StoreRefused) as error:
+            return [*replies, error]
+        return [*replies, Confirmed(self._confirmation.durability, self._confirmation.durability)]
+
+    def _over(self, link: Link, groups: list[Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
         held = awaited(self._held.pop(link))
         if held:
             self._leave(link, held, self._links.epoch)
@@ -62,7 +96,10 @@ class DurableAppender(Appender):
         left: list[Group] = []
         elsewhere: list[Group] = []
         why = None
-        for mine, outcome in zip(by_link.values(), await exchange(parcels), strict=True):
+        for (link, mine), answered in zip(by_link.items(), await exchange(parcels), strict=True):
+            outcome = answered
+            if isinstance(answered, list) and self._confirmation.waits_for_fsync:
+                outcome = await self._proved(link, answered)
             if isinstance(outcome, Unserved):
                 note(mine, outcome)
                 left += mine
@@ -86,7 +123,7 @@ class DurableAppender(Appender):
             for pending in each(groups):
                 pending.missed(lost)
             return groups
-        confirmed = self._confirmation.confirmed(reply)
+        confirmed = reply if isinstance(reply, Confirmed) else self._confirmation.confirmed(reply)
         for pending in each(groups):
             pending.confirmed = confirmed
         return super()._settle(groups, replies, epoch)
