@@ -1,14 +1,17 @@
 """What each durability level costs: appends one by one, and 64 at once, on a server with a replica on this machine.
 
-Run it with: PYTHONPATH=.:tests python tests/bench/durability.py
+python tests/bench/durability.py
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.replicas import Pair
 from support.servers import binaries
