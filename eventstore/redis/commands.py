@@ -71,7 +71,7 @@ _BY_A_SCRIPT = re.compile(
 )
 """How servers before Redis 7 begin to say what a command within a script was told."""
 
-_KEY_AT = {"EVALSHA": 3, "XGROUP": 2}
+_KEY_AT = {"EVALSHA": 3, "XGROUP": 2, "XINFO": 2}
 _KEY_AFTER = {"XREAD": "STREAMS", "XREADGROUP": "STREAMS"}
 _WITHOUT_KEY = {"CLIENT", "CLUSTER", "EXEC", "INFO", "MULTI", "SCRIPT", "TIME"}
 

@@ -64,8 +64,10 @@ async def cut_back(store: RedisStore, to: int) -> None:
     else:
         await store.links.call("HDEL", heads, "s")
     entries = await store.links.call("XRANGE", feed, "-", "+")
-    late = [place for place, (_, told) in entries if int(told.split(b"/")[0]) > to]
-    await store.links.call("XDEL", feed, *late)
+    await store.links.call("DEL", feed)
+    for place, fields in entries:
+        if int(fields[1].split(b"/")[0]) <= to:
+            await store.links.call("XADD", feed, place, *fields)
 
 
 async def right(store: RedisStore, texts: list[str]) -> None:
@@ -226,7 +228,11 @@ class TestSubscriptions:
         position = await store.position()
         assert await store.read_all(after=position) == []
         await cut_back(store, 6)
-        await fill(store, *"xyz")
         with pytest.raises(LogForked, match="the feeds"):
             await store.read_all(after=position)
+        await fill(store, *"xyz")
+        feed = store.keys.feed(store.keys.partition(b"s"))
+        if b"max-deleted-entry-id" in await store.links.call("XINFO", "STREAM", feed):  # Redis 6.2 does not tell
+            with pytest.raises(LogForked, match="the feeds"):
+                await store.read_all(after=position)
         assert len(await store.read_all(after=early)) == 9
