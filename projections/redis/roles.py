@@ -35,8 +35,8 @@ CONNECTION = (
     "cluster|slots cluster|shards"
 )
 ENGINE_READS = (
-    "exists get hget hgetall hexists hkeys hmget hscan hvals lrange xinfo|groups xinfo|stream xpending xrange xread xrevrange "
-    "zcard zrevrange zrevrangebyscore"
+    "exists get hget hgetall hexists hkeys hmget hscan hvals lrange xinfo|groups xinfo|stream xpending xrange xread "
+    "xrevrange zcard zrevrange zrevrangebyscore"
 )
 VIEWS = (
     "session@*",
