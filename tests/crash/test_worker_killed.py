@@ -62,25 +62,33 @@ def said(text: str) -> MessageAdded:
     return MessageAdded("user", text)
 
 
-A_ROUND = 300
+A_ROUND = 100
 """Appends of a round in which a worker is killed or stopped at any moment."""
 
 
 class Writers:
-    """Tasks that append events of every kind to forty sessions, until the end of the block.
+    """Tasks that append events of every kind to some sessions, until the end of the block.
 
     Args:
         store: Where to.
         ledger: Where it is noted.
-        sessions: What the sessions' names begin with.
+        name: What the sessions' names begin with.
+        sessions: How many sessions.
         most: How often they append altogether at most.
     """
 
     def __init__(
-        self, store: EventStore, ledger: Ledger | None = None, *, sessions: str = "s", most: float = math.inf
+        self,
+        store: EventStore,
+        ledger: Ledger | None = None,
+        *,
+        name: str = "s",
+        sessions: int = 40,
+        most: float = math.inf,
     ) -> None:
         self.ledger = ledger or Ledger()
         self._store = store
+        self._name = name
         self._sessions = sessions
         self._left = most
         self._chance = random.Random(11)
@@ -99,7 +107,7 @@ class Writers:
         chance = self._chance
         while not self._finished and self._left > 0:
             self._left -= 1
-            session_id = f"{self._sessions}{chance.randrange(40)}"
+            session_id = f"{self._name}{chance.randrange(self._sessions)}"
             messages = chance.randrange(4)
             others = [self._event() for _ in range(chance.randrange(not messages, 3))]
             await self.ledger.append(self._store, writer, session_id, messages, also=others)
@@ -194,8 +202,8 @@ class TestKilled:
             await worker.says("worker_started")
         ledger = Ledger()
         for number in range(times):
-            # New sessions in each round: who is skipped is not made good by a later event.
-            async with Writers(store, ledger, sessions=f"round-{number}-", most=A_ROUND):
+            # Many sessions, new ones in each round: that one was skipped is not made good by a later event.
+            async with Writers(store, ledger, name=f"round-{number}-", sessions=A_ROUND, most=A_ROUND):
                 await ledger.acknowledges(chance.randint(1, A_ROUND))
                 place = chance.randrange(3)
                 victim = workers[place]
