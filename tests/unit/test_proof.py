@@ -189,7 +189,8 @@ class TestFeed:
             ([], False, 3, 1),
             ([(3, 1)], False, 3, 1),
             ([(2, 2), (4, 1)], False, 4, 3),
-            ([(2, 2), (2, 2)], False, 2, 1),
+            ([(2, 2), (2, 2)], False, 2, None),  # what it told beside a forgotten session, it tells again
+            ([(3, 1), (2, 2)], False, 3, None),
             ([(2, 2)], False, 3, 3),
             ([(2, 2)], True, 3, 3),
         ],
