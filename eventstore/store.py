@@ -39,7 +39,7 @@ ExpectedVersion: TypeAlias = Expected | int
 """``ANY``, ``NO_STREAM``, ``EXISTS``, or the number of events that the session must have (0 is NO_STREAM)."""
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """What an append did.
 
     Attributes:
