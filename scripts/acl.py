@@ -19,7 +19,7 @@ try:
     from eventstore.store import DEFAULT_NAMESPACE
     from projections.redis.roles import ROLES, user_rules
 except ImportError as missing:
-    sys.exit(f"contextengine is not installed here ({missing}). Run: pip install .")
+    sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

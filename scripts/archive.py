@@ -24,9 +24,8 @@ from datetime import UTC, datetime, timedelta
 
 try:
     import msgspec
-    from importing.reporting import printable
+    from printing import as_json, printable, progress, table
     from replaying.options import add_store, store_of
-    from replaying.showing import as_json, progress, table
 
     from eventstore import ContextEngineError, CorruptLog, EventStore, UnknownSession
     from projections import open_views

@@ -23,8 +23,8 @@ try:
     import msgspec
     from auditing import showing
     from auditing.options import parser, signer_of
+    from printing import as_json, progress, table
     from replaying.options import store_of
-    from replaying.showing import as_json, progress, table
 
     from eventstore import ContextEngineError, EventStore, SessionShared, UnknownSession
     from eventstore.proof.signing import Signer

@@ -23,7 +23,7 @@ try:
     from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
     from eventstore.store import DEFAULT_NAMESPACE
 except ImportError as missing:
-    sys.exit(f"contextengine is not installed here ({missing}). Run: pip install .")
+    sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,13 +20,13 @@ from typing import Any
 
 try:
     import msgspec
-    from importing.reporting import printable
+    from printing import printable
 
     from eventstore import ContextEngineError, CorruptLog, EventStore, UnknownStoreUrl, open_store
     from eventstore.store import DEFAULT_NAMESPACE
     from projections import Parked, Projector, open_views
 except ImportError as missing:
-    sys.exit(f"contextengine is not installed here ({missing}). Run: pip install .")
+    sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

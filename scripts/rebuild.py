@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 try:
     import msgspec
+    from printing import as_json, progress, shown, table
     from replaying.options import add_store, store_of
-    from replaying.showing import as_json, progress, shown, table
 
     from eventstore import ContextEngineError, EventStore
     from projections import ViewStore, open_views
     from projections.rebuilding import Building, drop_old, rebuild
 except ImportError as missing:
-    sys.exit(f"contextengine is not installed here ({missing}). Run: pip install .")
+    sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
 LONGEST_REST = 100.0
 

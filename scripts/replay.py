@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 
 try:
+    from printing import as_json, progress, shown
     from replaying.options import add_store, moment_of, store_of, time_of, version_of
-    from replaying.showing import as_json, progress, shown
     from replaying.telling import failure, print_difference, print_failures, teller_of
     from replaying.verifying import as_dict, print_verified, verify
 
@@ -31,7 +31,7 @@ try:
     from projections.past import Past, milliseconds
     from projections.replaying import Failed, Moment, difference, replay
 except ImportError as missing:
-    sys.exit(f"contextengine is not installed here ({missing}). Run: pip install .")
+    sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from printing import printable
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from importing import Counts
 from importing.copying import Outcome, Verdict
@@ -81,12 +84,6 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield _line
         return
-    try:
-        from rich.console import Console  # noqa: PLC0415 - it may not be installed
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
-    except ImportError:
-        yield _line
-        return
     columns = (BarColumn(), MofNCompleteColumn(), "sessions and threads", TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("importing", total=None)
@@ -96,8 +93,3 @@ def progress() -> Iterator[Callable[[int, int], None]]:
 def _line(done: int, total: int) -> None:
     if done % EVERY == 0 or done == total:
         print(f"{done:,} of {total:,} sessions and threads", file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """Return a text that plays no tricks on a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from printing import as_json, shown, table
+
 from contextengine.values import Session
 from projections import SessionAt
 from projections.past import Past
 from projections.replaying import Failed
-from replaying.showing import as_json, shown, table
 
 
 def as_it_was(past: Past, limit: int | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from printing import Show, shown, table
 
 from eventstore import EventStore
 from eventstore.feed import Pointer
@@ -15,7 +16,6 @@ from projections.auditing import Audited, Drift, audit, audit_lists, audit_total
 from projections.replaying import side_by_side
 from projections.session import SessionState
 from projections.views import Parked
-from replaying.showing import Show, shown, table
 
 AT_ONCE = 4
 

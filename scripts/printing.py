@@ -1,4 +1,4 @@
-"""How it is shown: progress with an estimate on standard error, tables and facts on standard output."""
+"""How scripts show things: progress with an estimate on standard error, tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from importing.reporting import printable
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 SHORT = 100
 """Characters of a value that are shown."""
@@ -22,17 +25,13 @@ Show = Callable[[int, int], None]
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Show]:
     """Show how far something is and how long it will take, given how much is done, and of how much."""
-    if sys.stderr.isatty():
-        with contextlib.suppress(ImportError):
-            from rich.console import Console  # noqa: PLC0415 - it may not be installed
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
-
-            columns = (BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
-            with Progress(*columns, console=Console(stderr=True)) as bar:
-                task = bar.add_task(what, total=None)
-                yield lambda done, total: bar.update(task, completed=done, total=total)
-            return
-    yield _lines(what)
+    if not sys.stderr.isatty():
+        yield _lines(what)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _lines(what: str) -> Show:
@@ -50,28 +49,28 @@ def _lines(what: str) -> Show:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: with rich on a terminal, in plain columns elsewhere."""
+    """Print a table: drawn on a terminal, in plain columns elsewhere."""
     texts = [[shown(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        with contextlib.suppress(ImportError):
-            from rich.console import Console  # noqa: PLC0415 - it may not be installed
-            from rich.table import Table  # noqa: PLC0415
-            from rich.text import Text  # noqa: PLC0415
-
-            drawn = Table(*titles)
-            for row in texts:
-                drawn.add_row(*map(Text, row))
-            Console().print(drawn)
-            return
+        drawn = Table(*titles)
+        for row in texts:
+            drawn.add_row(*map(Text, row))
+        Console().print(drawn)
+        return
     widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
     for row in (list(titles), *texts):
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def shown(value: object) -> str:
-    """Return a value in one line that plays no tricks on a terminal."""
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """Return a value in one short line that plays no tricks on a terminal."""
+    text = value if isinstance(value, str) else as_json(value)
     return printable(text if len(text) <= SHORT else text[: SHORT - 3] + "...")
+
+
+def printable(text: str) -> str:
+    """Return a text that plays no tricks on a terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def as_json(value: Any) -> str:
