@@ -7,10 +7,23 @@
 -- include eventstore.redis/stands.lua
 
 local view = redis.call('HMGET', KEYS[1], 'version', 'state', 'let-go', 'head')
-local version = view[1] or '0'
-local forked = view[4] and view[4] ~= '' and not stands(KEYS[3], KEYS[2], ARGV[2], view[4])
-local after = forked and '1' or string.format('%.0f', version + 1)
-local tail = redis.call('XRANGE', KEYS[2], after, '+', 'COUNT', ARGV[1])
-if forked then return {'0', false, tail, false, false, version, view[2]} end
+local version, place = view[1] or '0', view[4] or ''
+
+local function events_after() return redis.call('XRANGE', KEYS[2], string.format('%.0f', version + 1), '+', 'COUNT', ARGV[1]) end
+
+local tail = {}
+if place == '' then
+  tail = events_after()
+elseif redis.call('HGET', KEYS[3], ARGV[2]) ~= place then
+  tail = redis.call('XRANGE', KEYS[2], version, '+', 'COUNT', ARGV[1] + 1)
+  if tail[1] and tail[1][1] == place then
+    table.remove(tail, 1)
+  elseif stands(KEYS[3], KEYS[2], ARGV[2], place) then
+    tail = events_after()
+  else
+    tail = redis.call('XRANGE', KEYS[2], '1', '+', 'COUNT', ARGV[1])
+    return {'0', false, tail, false, false, version, view[2]}
+  end
+end
 local value = ARGV[3] and redis.call(ARGV[3], KEYS[4], unpack(ARGV, 4))
 return {version, view[2], tail, value or false, view[3]}
