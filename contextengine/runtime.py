@@ -17,6 +17,7 @@ from eventstore import (
     ContextDeleted,
     ContextEngineError,
     ContextSet,
+    Durability,
     DurabilityNotReached,
     Event,
     EventStore,
@@ -176,7 +177,7 @@ class Runtime:
 
 
 def _of(stored: DurabilityNotReached) -> Appended:
-    return Appended(stored.session_id, stored.version, stored.event_ids, stored.reached)
+    return Appended(stored.session_id, stored.version, stored.event_ids, Durability(stored.reached))
 
 
 class Open:

@@ -34,7 +34,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eventstore.durability import Durability
     from eventstore.events import RecordedEvent
 
 
@@ -186,7 +185,7 @@ class DurabilityNotReached(ContextEngineError):
     """
 
     def __init__(
-        self, session_id: str, version: int, event_ids: Sequence[str], wanted: Durability, reached: Durability, why: str
+        self, session_id: str, version: int, event_ids: Sequence[str], wanted: str, reached: str, why: str
     ) -> None:
         """Keep what an append returns, and the levels."""
         super().__init__(
