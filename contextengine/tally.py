@@ -85,7 +85,9 @@ class Tally:
                 done[name] += 1
             elif isinstance(event, SessionEnded):
                 done["active_sessions"] -= 1
-        if (begins or appended.version == len(events)) and any(begins_a_session(appended.session_id, event) for event in events):
+        if (begins or appended.version == len(events)) and any(
+            begins_a_session(appended.session_id, event) for event in events
+        ):
             done["sessions"] += 1
             done["active_sessions"] += 1
 
