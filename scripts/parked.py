@@ -9,87 +9,96 @@ Exit codes: 0; 1 if a session named is not parked, or still is after a retry; 2 
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
-import os
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 try:
     import msgspec
+    import typer
+    from command import Code, Script
+    from options import LOCAL, Json, Namespace, Sessions, Url, store_of
     from printing import printable
 
-    from eventstore import ContextEngineError, CorruptLog, EventStore, UnknownStoreUrl, open_store
+    from eventstore import CorruptLog, EventStore
     from eventstore.store import DEFAULT_NAMESPACE
     from projections import Parked, Projector, open_views
 except ImportError as missing:
     sys.exit(f"What scripts need is not installed here ({missing}). Run: pip install '.[scripts]'")
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what was asked for, and return the exit code."""
-    options = _options(arguments)
-    try:
-        return asyncio.run(_run(options))
-    except (ContextEngineError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+main = Script(__doc__)
 
 
-async def _run(options: argparse.Namespace) -> int:
-    if options.url.startswith("memory:"):
-        raise UnknownStoreUrl("Another process's memory cannot be seen: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace) as store:
-        parked = {each.session_id: each for each in await open_views(store).parked()}
-        if options.action == "list":
-            return _list(parked, as_json=options.json)
-        if options.action == "show":
-            return await _show(store, parked, options.session, as_json=options.json)
-        return await _retry(store, parked, list(parked) if options.all else options.session, as_json=options.json)
-
-
-def _list(parked: dict[str, Parked], *, as_json: bool) -> int:
+@main.command
+async def list_(*, url: Url = LOCAL, namespace: Namespace = DEFAULT_NAMESPACE, as_json: Json = False) -> int:
+    """Tell which sessions are parked, since when and why."""
+    async with store_of(url, namespace) as store:
+        parked = await open_views(store).parked()
     if as_json:
-        print(json.dumps([_told(each) for each in parked.values()]))
+        print(json.dumps([_told(each) for each in parked]))
     else:
-        for each in parked.values():
+        for each in parked:
             print(f"{_at(each)}  {printable(each.session_id)}  {printable(each.reason)}")
         print(f"{len(parked)} parked.", file=sys.stderr)
-    return 0
+    return Code.DONE
 
 
-async def _show(store: EventStore, parked: dict[str, Parked], session_id: str, *, as_json: bool) -> int:
-    each = parked.get(session_id)
-    if each is None:
-        print(f"{printable(session_id)} is not parked.", file=sys.stderr)
-        return 1
-    event = await _entry(store, each)
-    if as_json:
-        print(json.dumps({**_told(each), "event": event}))
-        return 0
-    print(f"session  {printable(each.session_id)}\nparked   {_at(each)}\nversion  {each.version or 'not known'}")
-    print(f"reason   {printable(each.reason)}\nevent    {printable(event or 'cannot be read')}\n")
-    print("\n".join(map(printable, each.traceback.splitlines())))
-    return 0
+@main.command
+async def show(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="which session")],
+    *,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    as_json: Json = False,
+) -> int:
+    """Show one of them, with the event and the traceback."""
+    async with store_of(url, namespace) as store:
+        for each in await open_views(store).parked():
+            if each.session_id == session:
+                _print(each, await _entry(store, each), as_json=as_json)
+                return Code.DONE
+    print(f"{printable(session)} is not parked.", file=sys.stderr)
+    return Code.WRONG
 
 
-async def _retry(store: EventStore, parked: dict[str, Parked], session_ids: Sequence[str], *, as_json: bool) -> int:
-    projector = Projector(store, open_views(store))
+@main.command
+async def retry(
+    sessions: Sessions = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="all that are parked")] = False,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    as_json: Json = False,
+) -> int:
+    """Try to bring them up to date."""
+    if bool(sessions) == every:
+        raise typer.BadParameter("name sessions, or say --all")
     outcomes: list[dict[str, Any]] = []
-    for session_id in dict.fromkeys(session_ids):
-        outcome, still = "not parked", None
-        if session_id in parked:
-            still = await projector.retry(session_id)
-            outcome = "mended" if still is None else "still parked"
-        outcomes.append({"session_id": session_id, "outcome": outcome, "reason": still and still.reason})
-        if not as_json:
-            print(printable(f"{session_id}: {outcome}{f': {still.reason}' if still else ''}"))
+    async with store_of(url, namespace) as store:
+        views = open_views(store)
+        projector = Projector(store, views)
+        parked = [each.session_id for each in await views.parked()]
+        for session_id in dict.fromkeys(sessions or parked):
+            outcome, still = "not parked", None
+            if session_id in parked:
+                still = await projector.retry(session_id)
+                outcome = "mended" if still is None else "still parked"
+            outcomes.append({"session_id": session_id, "outcome": outcome, "reason": still and still.reason})
+            if not as_json:
+                print(printable(f"{session_id}: {outcome}{f': {still.reason}' if still else ''}"))
     if as_json:
         print(json.dumps(outcomes))
-    return 0 if all(outcome["outcome"] == "mended" for outcome in outcomes) else 1
+    return Code.DONE if all(each["outcome"] == "mended" for each in outcomes) else Code.WRONG
+
+
+def _print(parked: Parked, event: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**_told(parked), "event": event}))
+        return
+    print(f"session  {printable(parked.session_id)}\nparked   {_at(parked)}\nversion  {parked.version or 'not known'}")
+    print(f"reason   {printable(parked.reason)}\nevent    {printable(event or 'cannot be read')}\n")
+    print("\n".join(map(printable, parked.traceback.splitlines())))
 
 
 async def _entry(store: EventStore, parked: Parked) -> str | None:
@@ -108,30 +117,6 @@ def _told(parked: Parked) -> dict[str, Any]:
 
 def _at(parked: Parked) -> str:
     return datetime.fromtimestamp(parked.parked_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--url",
-        default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or "redis://localhost:6379",
-        help="as for the workers (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
-    )
-    shared.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's namespace (default: %(default)s)")
-    shared.add_argument("--json", action="store_true", help="print JSON")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", parents=[shared], help="which sessions are parked, since when and why")
-    actions.add_parser("show", parents=[shared], help="one of them, with the event and the traceback").add_argument(
-        "session"
-    )
-    retry = actions.add_parser("retry", parents=[shared], help="try to bring them up to date")
-    retry.add_argument("session", nargs="*")
-    retry.add_argument("--all", action="store_true", help="all that are parked")
-    options = parser.parse_args(arguments)
-    if options.action == "retry" and bool(options.session) == options.all:
-        retry.error("name sessions, or say --all")
-    return options
 
 
 if __name__ == "__main__":

@@ -34,16 +34,16 @@ def failure(failed: Failed) -> dict[str, Any]:
     return {"session_id": failed.session_id, "reason": failed.reason}
 
 
-def teller_of(*, for_machines: bool, full: bool) -> Teller:
-    """Return who tells of sessions: for machines, or for people all of each, or a line of each."""
-    return JsonTeller() if for_machines else FullTeller() if full else TableTeller()
+def teller_of(*, for_machines: bool, full: bool, limit: int | None) -> Teller:
+    """Return who tells of sessions and so many messages: to machines, or to people all of each, or a line of each."""
+    return JsonTeller(limit) if for_machines else FullTeller(limit) if full else TableTeller(limit)
 
 
 class Teller(Protocol):
     """Tells of sessions, one after the other, and at the end of those that could not be replayed."""
 
-    def tell(self, past: Past, limit: int | None) -> None:
-        """Tell of a session, with so many of its newest messages."""
+    def tell(self, past: Past) -> None:
+        """Tell of a session."""
         ...
 
     def end(self, failures: Sequence[Failed], too_short: int) -> None:
@@ -54,13 +54,14 @@ class Teller(Protocol):
 class JsonTeller:
     """One JSON object, written piece by piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None) -> None:
         """Begin it."""
+        self._limit = limit
         self._before = '{"sessions":['
 
-    def tell(self, past: Past, limit: int | None) -> None:
+    def tell(self, past: Past) -> None:
         """Add a session."""
-        sys.stdout.write(self._before + as_json(as_it_was(past, limit)))
+        sys.stdout.write(self._before + as_json(as_it_was(past, self._limit)))
         self._before = ","
 
     def end(self, failures: Sequence[Failed], too_short: int) -> None:
@@ -72,9 +73,13 @@ class JsonTeller:
 class FullTeller:
     """All of each session."""
 
-    def tell(self, past: Past, limit: int | None) -> None:
+    def __init__(self, limit: int | None) -> None:
+        """Show so many of the newest messages."""
+        self._limit = limit
+
+    def tell(self, past: Past) -> None:
         """Print it."""
-        print_as_it_was(as_it_was(past, limit))
+        print_as_it_was(as_it_was(past, self._limit))
 
     def end(self, failures: Sequence[Failed], too_short: int) -> None:
         """Print what is missing."""
@@ -86,11 +91,12 @@ class FullTeller:
 class TableTeller(FullTeller):
     """A line of each session."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None) -> None:
         """Begin the table."""
+        super().__init__(limit)
         self._rows: list[tuple[object, ...]] = []
 
-    def tell(self, past: Past, limit: int | None) -> None:  # noqa: ARG002 - no messages are shown
+    def tell(self, past: Past) -> None:
         """Add a line."""
         state = past.state
         counts = state.history_messages, len(past.context)

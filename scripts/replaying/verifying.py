@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,8 @@ from eventstore.feed import Pointer
 from projections import ViewStore
 from projections.auditing import Audited, Drift, audit, audit_lists, audit_totals
 from projections.replaying import side_by_side
-from projections.session import SessionState
 from projections.views import Parked
+from replaying.choosing import Choice
 
 AT_ONCE = 4
 
@@ -49,12 +49,10 @@ async def verify(
     store: EventStore,
     views: ViewStore,
     heads: Sequence[Pointer],
+    choice: Choice,
     show: Show,
-    *,
-    wanted: Callable[[SessionState], bool],
-    everything: bool,
 ) -> Verified:
-    """Hold the views of sessions against their logs; the lists as well, and the counts if it is about everything."""
+    """Hold the views of sessions against their logs; the lists as well, and the counts if all sessions are chosen."""
     before = await store.position()
     verified, audited = Verified(), list[Audited]()
     folded, total = 0, sum(head.version for head in heads)
@@ -63,7 +61,7 @@ async def verify(
         async for session in audits:
             folded += session.version
             show(min(folded, total), total)
-            if session.drifts or wanted(session.state):
+            if session.drifts or choice.fits(session.state):
                 audited.append(session)
     show(total, total)
     names = {session.session_id for session in audited}
@@ -73,7 +71,7 @@ async def verify(
     verified.drifts = [drift for session in audited for drift in session.drifts]
     verified.drifts += [drift async for drift in audit_lists(views, {each.session_id: each.state for each in audited})]
     verified.parked = [parked for parked in await views.parked() if parked.session_id in names]
-    if everything and not verified.behind and await store.position() == before:
+    if choice.all and not verified.behind and await store.position() == before:
         counted = await audit_totals(store, views, ((each.version, each.state) for each in audited))
         if await store.position() == before:
             verified.totals, verified.drifts = True, verified.drifts + counted
