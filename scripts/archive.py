@@ -15,26 +15,150 @@ to stop; 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 try:
     import msgspec
-    from printing import as_json, printable, progress, table
-    from replaying.options import add_store, store_of
+    import printing
+    import typer
+    from command import Code, Script
+    from options import LOCAL, Archive, Json, Namespace, Rest, Url, store_of
+    from printing import printable
 
-    from eventstore import ContextEngineError, CorruptLog, EventStore, UnknownSession
+    from eventstore import ContextEngineError, CorruptLog, UnknownSession
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections import open_views
     from projections.archiving import Archivist, Filed, Outcome, Swept
 except ImportError as missing:
     sys.exit(f"What an archive needs is not installed here ({missing}). Run: pip install '.[audit]'")
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LONGEST_REST = 100.0
+
+main = Script(__doc__, interrupted="Run it again: it goes on where it was.")
+
+
+def _idle(given: str | timedelta) -> timedelta:
+    """Return a time that is given in seconds, minutes, hours or days."""
+    if isinstance(given, timedelta):  # the default
+        return given
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", given)
+    if not found:
+        raise typer.BadParameter(f"{given!r} should be a time such as 30d, 12h, 45m or 90s")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2] or "s"])
+
+
+@main.command
+async def run(
+    session: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SESSION", help="which (default: all that are due)", show_default=False),
+    ] = None,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    idle: Annotated[
+        timedelta,
+        typer.Option(
+            parser=_idle,
+            metavar="TIME",
+            help="leave those alone to which something was appended within 30d, 12h, 45m, 90s ...",
+            show_default="30d",
+        ),
+    ] = timedelta(days=30),
+    require_sealed: Annotated[
+        bool,
+        typer.Option("--require-sealed", help="leave those alone that have not been sealed up to their end"),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print which sessions are due, and do nothing")] = False,
+    rest: Rest = 1.0,
+    as_json: Json = False,
+) -> int:
+    """Archive sessions."""
+    done = Done()
+    with done.noting_what_stops():
+        async with store_of(url, namespace, archive) as store:
+            archivist = Archivist(store, open_views(store), sealed=require_sealed)
+            due = session or [session_id async for session_id in archivist.due(idle)]
+            if dry_run:
+                print(printing.as_json({"due": due}) if as_json else "\n".join(map(printable, due)))
+                return Code.DONE
+            await _each(due, lambda session_id: archivist.archive(session_id, idle), done, rest)
+            if not session:  # what went on meanwhile was not asked for by name, and is for the next run
+                done.not_done = [f for f in done.not_done if f.outcome not in (Outcome.GONE_ON, Outcome.NOT_DUE)]
+            done.swept = await archivist.sweep()
+    return done.tell("Archived", as_json=as_json)
+
+
+@main.command
+async def restore(
+    session: Annotated[list[str], typer.Argument(metavar="SESSION", help="which")],
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    rest: Rest = 1.0,
+    as_json: Json = False,
+) -> int:
+    """Bring sessions back."""
+    done = Done()
+    with done.noting_what_stops():
+        async with store_of(url, namespace, archive) as store:
+            await _each(session, Archivist(store, open_views(store)).restore, done, rest)
+    return done.tell("Brought back", as_json=as_json)
+
+
+@main.command
+async def list_(
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    as_json: Json = False,
+) -> int:
+    """List which sessions are archived."""
+    async with store_of(url, namespace, archive) as store:
+        found = [each async for each in Archivist(store, open_views(store)).archived()]
+        assert store.archive is not None  # noqa: S101 - for mypy: the archivist has seen to it
+        there = set(await store.archive.names(f"log-{store.namespace}-"))
+    missing = [session_id for session_id, archived in found if archived.file not in there]
+    if as_json:
+        told = [
+            {"session_id": session_id, **msgspec.structs.asdict(archived), "there": archived.file in there}
+            for session_id, archived in found
+        ]
+        print(printing.as_json({"sessions": told, "missing": len(missing)}))
+    else:
+        rows = [
+            (
+                session_id,
+                a.version,
+                f"{a.size:,}",
+                datetime.fromtimestamp(a.begun_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds"),
+                a.file if a.file in there else f"MISSING {a.file}",
+            )
+            for session_id, a in found
+        ]
+        printing.table(["session", "to version", "bytes", "archived", "file"], rows)
+        print(f"{len(found):,} archived, {len(missing):,} missing.", file=sys.stderr)
+    return Code.WRONG if missing else Code.DONE
+
+
+async def _each(session_ids: Sequence[str], do: Callable[[str], Awaitable[Filed]], done: Done, rest: float) -> None:
+    """Do something to sessions one after the other, with rests. One that is damaged does not stop the others."""
+    loop = asyncio.get_running_loop()
+    with printing.progress("sessions") as show:
+        for number, session_id in enumerate(dict.fromkeys(session_ids), 1):
+            began = loop.time()
+            try:
+                done.note(await do(session_id))
+            except (CorruptLog, UnknownSession) as error:
+                done.note(Filed(session_id, Outcome.REFUSED, reason=str(error)))
+            show(number, len(session_ids))
+            await asyncio.sleep(rest * (loop.time() - began))
 
 
 class Done(msgspec.Struct):
@@ -70,8 +194,23 @@ class Done(msgspec.Struct):
         """Whether there is no doubt."""
         return not self.not_done and not (self.swept and self.swept.missing)
 
-    def print(self, what: str) -> None:
-        """Print it for people."""
+    @contextlib.contextmanager
+    def noting_what_stops(self) -> Iterator[None]:
+        """Note why what is done within could not begin, or had to stop."""
+        try:
+            yield
+        except (ContextEngineError, OSError) as error:
+            self.stopped = str(error)
+
+    def tell(self, what: str, *, as_json: bool) -> Code:
+        """Print it for machines or for people. Return the exit code."""
+        if as_json:
+            print(printing.as_json(self))
+        else:
+            self._print(what)
+        return Code.STOPPED if self.stopped is not None else Code.DONE if self.clean else Code.WRONG
+
+    def _print(self, what: str) -> None:
         sizes = f", {self.entry_bytes:,} bytes of entries in" if self.entry_bytes else ","
         print(f"{what} {self.sessions:,} sessions{sizes} {self.file_bytes:,} bytes of files.")
         if self.swept is not None:
@@ -79,141 +218,9 @@ class Done(msgspec.Struct):
             for session_id, file in self.swept.missing:
                 print(printable(f"MISSING: {file}, the log of {session_id}"))
         if self.not_done:
-            table(["not done", "why"], [(f.session_id, f.reason or f.outcome.value) for f in self.not_done])
+            printing.table(["not done", "why"], [(f.session_id, f.reason or f.outcome.value) for f in self.not_done])
         if self.stopped is not None:
             print(printable(f"Stopped: {self.stopped} Once that is mended, run it again: it goes on where it was."))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what was asked for, and return the exit code."""
-    options, done = _options(arguments), Done()
-    try:
-        return asyncio.run(_do(options, done))
-    except KeyboardInterrupt:
-        print("\nStopped. Run it again: it goes on where it was.", file=sys.stderr)
-        return 130
-    except (ContextEngineError, OSError) as error:
-        done.stopped = f"{error}"
-    if options.json:
-        print(as_json(done))
-    else:
-        done.print("Did")
-    return 2
-
-
-async def _do(options: argparse.Namespace, done: Done) -> int:
-    async with store_of(options) as store:
-        archivist = Archivist(store, open_views(store), sealed=options.action == "run" and options.require_sealed)
-        if options.action == "list":
-            return await _list(store, archivist, options)
-        if options.action == "restore":
-            await _each(options, done, options.session, archivist.restore)
-        else:
-            due = options.session or [session_id async for session_id in archivist.due(options.idle)]
-            if options.dry_run:
-                print(as_json({"due": due}) if options.json else "\n".join(map(printable, due)))
-                return 0
-            await _each(options, done, due, lambda session_id: archivist.archive(session_id, options.idle))
-            if not options.session:  # what went on meanwhile was not asked for by name, and is for the next run
-                done.not_done = [f for f in done.not_done if f.outcome not in (Outcome.GONE_ON, Outcome.NOT_DUE)]
-            done.swept = await archivist.sweep()
-    if options.json:
-        print(as_json(done))
-    else:
-        done.print("Brought back" if options.action == "restore" else "Archived")
-    return 0 if done.clean else 1
-
-
-async def _each(
-    options: argparse.Namespace, done: Done, session_ids: Sequence[str], do: Callable[[str], Awaitable[Filed]]
-) -> None:
-    """Do something to sessions one after the other, with rests. One that is damaged does not stop the others."""
-    loop = asyncio.get_running_loop()
-    with progress("sessions") as show:
-        for number, session_id in enumerate(dict.fromkeys(session_ids), 1):
-            began = loop.time()
-            try:
-                done.note(await do(session_id))
-            except (CorruptLog, UnknownSession) as error:
-                done.note(Filed(session_id, Outcome.REFUSED, reason=str(error)))
-            show(number, len(session_ids))
-            await asyncio.sleep(options.rest * (loop.time() - began))
-
-
-async def _list(store: EventStore, archivist: Archivist, options: argparse.Namespace) -> int:
-    found = [each async for each in archivist.archived()]
-    assert store.archive is not None  # noqa: S101 - for mypy: the archivist has seen to it
-    there = set(await store.archive.names(f"log-{store.namespace}-"))
-    missing = [session_id for session_id, archived in found if archived.file not in there]
-    if options.json:
-        told = [
-            {"session_id": session_id, **msgspec.structs.asdict(archived), "there": archived.file in there}
-            for session_id, archived in found
-        ]
-        print(as_json({"sessions": told, "missing": len(missing)}))
-    else:
-        rows = [
-            (
-                session_id,
-                a.version,
-                f"{a.size:,}",
-                _time(a.begun_ms),
-                a.file if a.file in there else f"MISSING {a.file}",
-            )
-            for session_id, a in found
-        ]
-        table(["session", "to version", "bytes", "archived", "file"], rows)
-        print(f"{len(found):,} archived, {len(missing):,} missing.", file=sys.stderr)
-    return 1 if missing else 0
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
-
-
-def _idle(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a time such as 30d, 12h, 45m or 90s")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2] or "s"])
-
-
-def _rest(text: str) -> float:
-    rest = float(text)
-    if not 0 <= rest <= LONGEST_REST:
-        raise argparse.ArgumentTypeError(f"{text!r} should be from 0 to {LONGEST_REST:g}")
-    return rest
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    shared = argparse.ArgumentParser(add_help=False)
-    add_store(shared)
-    shared.add_argument(
-        "--rest",
-        type=_rest,
-        default=1.0,
-        metavar="SECONDS",
-        help="pause so long for each second of work, for the sake of others (default: %(default)g)",
-    )
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    actions = parser.add_subparsers(dest="action", required=True)
-    run = actions.add_parser("run", parents=[shared], help="archive sessions")
-    run.add_argument("session", nargs="*", metavar="SESSION", help="which (default: all that are due)")
-    run.add_argument(
-        "--idle",
-        type=_idle,
-        default=timedelta(days=30),
-        metavar="TIME",
-        help="leave those alone to which something was appended within 30d, 12h, 45m, 90s ... (default: 30d)",
-    )
-    run.add_argument(
-        "--require-sealed", action="store_true", help="leave those alone that have not been sealed up to their end"
-    )
-    run.add_argument("--dry-run", action="store_true", help="print which sessions are due, and do nothing")
-    actions.add_parser("list", parents=[shared], help="which sessions are archived")
-    restore = actions.add_parser("restore", parents=[shared], help="bring sessions back")
-    restore.add_argument("session", nargs="+", metavar="SESSION", help="which")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

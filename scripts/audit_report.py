@@ -2,77 +2,75 @@
 
 The page needs no network and runs nothing of what was recorded, so it can be handed on. With a public key, and best
 with a manifest too, it says whether the log is what was sealed.
+
+Exit codes: 0 if it was made, and everything that was sealed is as it was; 1 if it was made, and something is wrong; 2
+if it was not made; 3 if it was made, and nothing is proved.
 """
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 try:
-    import anyio
+    import typer
     from auditing import showing
-    from auditing.options import add_trust, keyring_of, manifests_of, parser, replace
+    from auditing.options import Manifests, PublicKeys, keyring_of, manifests_of, replace
+    from command import Code, Script
+    from options import LOCAL, Archive, Json, Namespace, Url, store_of
+    from printing import printable
 
-    from eventstore import ContextEngineError, InvalidInput, UnknownSession, open_store
+    from eventstore import EventStore, UnknownSession
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections.report import page, story
     from projections.report.proof import verification
     from projections.sealing.verifier import Verifier
 except ImportError as missing:
     sys.exit(f"What an audit needs is not installed here ({missing}). Run: pip install '.[audit]'")
 
+main = Script(__doc__)
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the page.
 
-    Returns:
-        0 if it was made, and everything that was sealed is as it was; 1 if it was made, and something is wrong; 2 if it
-        was not made; 3 if it was made, and nothing is proved.
-    """
-    options = _options(arguments)
-    try:
-        told = anyio.run(_told, options)
-        replace(options.output, page.render(f"{options.session} - audit report", told).encode())
-    except ContextEngineError as error:
-        print(showing.as_json({"stopped": str(error)}) if options.json else showing.printable(str(error)))
-        return 2
+@main.command
+async def report(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="which session")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the page, FILE.html")],
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    public_key: PublicKeys = None,
+    manifest: Manifests = None,
+    as_json: Json = False,
+) -> int:
+    """Make the page."""
+    keyring, manifests = keyring_of(public_key), manifests_of(manifest)
+    async with store_of(url, namespace, archive) as store:
+        told = await _told(store, session, Verifier(store, keyring, manifests), sealed=bool(manifests))
+    replace(output, page.render(f"{session} - audit report", told).encode())
     proof = told["verification"]
     said = "not as it was" if proof["findings"] else "not proved" if proof["doubts"] else "proved"
-    if options.json:
+    if as_json:
         summary = {name: proof[name] for name in ("proved", "events", "sealed_events", "findings", "doubts")}
-        print(showing.as_json({"stopped": None, "output": str(options.output), **summary}))
+        print(showing.as_json({"stopped": None, "output": str(output), **summary}))
     else:
-        print(f"{options.output}: {len(told['events']):,} events of {showing.printable(options.session)}, {said}.")
-    return 1 if proof["findings"] else 3 if proof["doubts"] else 0
+        print(f"{output}: {len(told['events']):,} events of {printable(session)}, {said}.")
+    return Code.WRONG if proof["findings"] else Code.UNPROVED if proof["doubts"] else Code.DONE
 
 
-def _options(arguments: Sequence[str] | None) -> Namespace:
-    made = parser(__doc__)
-    made.add_argument("session", metavar="SESSION")
-    made.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the page, FILE.html")
-    add_trust(made)
-    return made.parse_args(arguments)
-
-
-async def _told(options: Namespace) -> dict[str, Any]:
-    keyring, manifests = keyring_of(options.public_key), manifests_of(options.manifest)
-    if options.url.startswith("memory:"):
-        raise InvalidInput("Another process's memory cannot be read: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
-        checked = await verification(store, Verifier(store, keyring, manifests), options.session)
-        events = await story.read(store, options.session)
-        if not events and not checked["marks"] and not manifests:
-            raise UnknownSession(options.session)
-        return {
-            "session": options.session,
-            "namespace": store.namespace,
-            "made_ms": int((await store.now()).timestamp() * 1000),
-            "verification": checked,
-            **story.tell(events),
-        }
+async def _told(store: EventStore, session: str, verifier: Verifier, *, sealed: bool) -> dict[str, Any]:
+    """Return what the page tells; of a session without events it tells only what seals or manifests say of it."""
+    checked = await verification(store, verifier, session)
+    events = await story.read(store, session)
+    if not events and not checked["marks"] and not sealed:
+        raise UnknownSession(session)
+    return {
+        "session": session,
+        "namespace": store.namespace,
+        "made_ms": int((await store.now()).timestamp() * 1000),
+        "verification": checked,
+        **story.tell(events),
+    }
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TextIO, TypeVar
 
 import anyio
 import typer
-from printing import as_json, printable
+from printing import printable
 
 from eventstore import ContextEngineError
 
@@ -100,12 +101,26 @@ class Script:
         except BrokenPipeError:  # who reads has enough: that is the business of typer
             raise
         except (ContextEngineError, OSError) as error:
-            if for_machines:
-                print(as_json({"stopped": str(error)}))
-            else:
-                print(printable(str(error)), file=sys.stderr)
-            return Code.STOPPED
+            return stopped(error, for_machines=for_machines)
         return code
+
+
+def stopped(
+    error: Exception, *, for_machines: bool, told: Mapping[str, Any] | None = None, out: TextIO | None = None
+) -> Code:
+    """Tell why a command could not begin, or had to stop.
+
+    Args:
+        error: Why.
+        for_machines: Whether to tell it as a JSON object on standard output, and not in a line on standard error.
+        told: What else machines are told.
+        out: Where machines read, if that is not standard output.
+    """
+    if for_machines:
+        print(json.dumps({**(told or {}), "stopped": str(error)}), file=out)
+    else:
+        print(printable(str(error)), file=sys.stderr)
+    return Code.STOPPED
 
 
 def _described(description: str) -> str:

@@ -2,6 +2,8 @@
 
 The file ends with a line that tells whether it is whole. `import.py` puts it back. A file whose name ends with .zst is
 packed with zstd; - is standard output. It may run on a live store: each session is taken as it stands.
+
+Exit codes: 0 if everything is in the file; 2 if not, and then there is no file.
 """
 
 from __future__ import annotations
@@ -9,74 +11,72 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 try:
-    import anyio
+    import typer
     from auditing import showing
-    from auditing.options import parser
+    from auditing.counting import events_of
+    from command import Code, Script, stopped
+    from options import LOCAL, Archive, Json, Namespace, Sessions, Url, store_of
+    from printing import counting
 
-    from eventstore import ContextEngineError, InvalidInput, open_store
+    from eventstore import ContextEngineError, InvalidInput
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections.transfer.exporting import Exporter
 except ImportError as missing:
     sys.exit(f"What an export needs is not installed here ({missing}). Run: pip install '.[audit]'")
 
+STANDARD_OUTPUT = Path("-")
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export.
+main = Script(__doc__)
 
-    Returns:
-        0 if everything is in the file; 2 if not, and then there is no file.
-    """
-    options = _options(arguments)
+
+@main.command
+async def export(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="where to, or -")],
+    sessions: Sessions = None,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    zstd: Annotated[bool, typer.Option("--zstd", help="pack it, whatever its name")] = False,
+    as_json: Json = False,
+) -> int:
+    """Export."""
+    out = sys.stderr if output == STANDARD_OUTPUT else sys.stdout
     try:
-        sessions, events = anyio.run(_export, options)
+        async with store_of(url, namespace, archive) as store:
+            exporter = Exporter(store)
+            with (
+                counting("lines", await events_of(store, sessions)) as seen,
+                _writing(output, packed=zstd or output.suffix == ".zst") as write,
+            ):
+                async for line in exporter.lines(sessions or None):
+                    write(line)
+                    seen(1)
     except ContextEngineError as error:
-        told = showing.as_json({"stopped": str(error)}) if options.json else showing.printable(str(error))
-        print(told, file=sys.stderr if _to_stdout(options) else sys.stdout)
-        return 2
-    out = sys.stderr if _to_stdout(options) else sys.stdout
-    if options.json:
-        print(showing.as_json({"stopped": None, "sessions": sessions, "events": events}), file=out)
+        return stopped(error, for_machines=as_json, out=out)
+    if as_json:
+        print(showing.as_json({"stopped": None, "sessions": exporter.sessions, "events": exporter.events}), file=out)
     else:
-        print(f"Exported {events:,} events of {sessions:,} sessions to {options.output}.", file=out)
-    return 0
-
-
-def _options(arguments: Sequence[str] | None) -> Namespace:
-    made = parser(__doc__)
-    made.add_argument("sessions", nargs="*", metavar="SESSION", help="which sessions (default: all)")
-    made.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, or -")
-    made.add_argument("--zstd", action="store_true", help="pack it, whatever its name")
-    return made.parse_args(arguments)
-
-
-async def _export(options: Namespace) -> tuple[int, int]:
-    if options.url.startswith("memory:"):
-        raise InvalidInput("Another process's memory cannot be exported: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
-        exporter = Exporter(store)
-        with _writing(options) as write:
-            async for line in exporter.lines(options.sessions or None):
-                write(line)
-        return exporter.sessions, exporter.events
+        print(f"Exported {exporter.events:,} events of {exporter.sessions:,} sessions to {output}.", file=out)
+    return Code.DONE
 
 
 @contextlib.contextmanager
-def _writing(options: Namespace) -> Iterator[Callable[[bytes], object]]:
+def _writing(path: Path, *, packed: bool) -> Iterator[Callable[[bytes], object]]:
     """Give what writes to the file. The file appears when it is whole."""
-    if _to_stdout(options):
-        with _packed(sys.stdout.buffer.write, wanted=options.zstd) as write:
+    if path == STANDARD_OUTPUT:
+        with _packed(sys.stdout.buffer.write, wanted=packed) as write:
             yield write
         sys.stdout.buffer.flush()
         return
-    path: Path = options.output
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            with _packed(file.write, wanted=options.zstd or path.suffix == ".zst") as write:
+            with _packed(file.write, wanted=packed) as write:
                 yield write
             file.flush()
             os.fsync(file.fileno())
@@ -97,10 +97,6 @@ def _packed(write: Callable[[bytes], object], *, wanted: bool) -> Iterator[Calla
     packer = zstandard.ZstdCompressor(level=9, write_checksum=True).compressobj()
     yield lambda part: write(packer.compress(part))
     write(packer.flush())
-
-
-def _to_stdout(options: Namespace) -> bool:
-    return str(options.output) == "-"
 
 
 if __name__ == "__main__":

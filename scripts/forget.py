@@ -14,25 +14,79 @@ conversations of agents hold the same content (--relatives); 2 if it could not b
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
 try:
-    import anyio
     import msgspec
-    from auditing import showing
-    from auditing.options import parser, signer_of
-    from printing import as_json, progress, table
-    from replaying.options import store_of
+    import printing
+    import typer
+    from auditing.options import Key, signer_of
+    from command import Code, Script
+    from options import LOCAL, Archive, Json, Namespace, Sessions, Url, store_of
+    from printing import printable
 
     from eventstore import ContextEngineError, EventStore, SessionShared, UnknownSession
-    from eventstore.proof.signing import Signer
     from eventstore.proof.tombstones import Tombstone
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections import Projector, Queries, open_views
     from projections.forgetting.forgetter import Forgetter
 except ImportError as missing:
     sys.exit(f"What an audit needs is not installed here ({missing}). Run: pip install '.[audit]'")
+
+main = Script(__doc__)
+
+
+@main.command
+async def forget(
+    sessions: Sessions = None,
+    user: Annotated[list[str] | None, typer.Option(metavar="ID", help="all sessions of a user")] = None,
+    relatives: Annotated[
+        bool,
+        typer.Option("--relatives", help="forget forks, and agents' conversations about a session, along with it"),
+    ] = False,
+    complete: Annotated[bool, typer.Option("--complete", help="complete what was begun and interrupted")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell which sessions would be forgotten")] = False,
+    by: Annotated[
+        str, typer.Option(metavar="WHO", help="who wants it, for the tombstone: no person's name", show_default=False)
+    ] = "",
+    reason: Annotated[
+        str, typer.Option(metavar="WHY", help="why, for the tombstone: nothing about a person", show_default=False)
+    ] = "",
+    key: Key = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="sign nothing: verify.py will report the tombstones")
+    ] = False,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    as_json: Json = False,
+) -> int:
+    """Forget."""
+    if not (sessions or user or complete):
+        raise typer.BadParameter("name sessions, or --user, or --complete", param_hint="SESSION")
+    told = Told()
+    try:
+        signer = None if dry_run or (unsigned and key is None) else signer_of(key)
+        async with store_of(url, namespace, archive) as store:
+            forgetter = Forgetter(store, signer)
+            if complete and not dry_run:
+                told.completed = await forgetter.complete()
+            named = await _named(store, sessions or (), user or ())
+            family = await _family(forgetter, named, told, along=relatives)
+            if dry_run:
+                await _only_tell(store, family, told)
+            else:
+                await _forget(forgetter, family, told, by=by, reason=reason)
+                if relatives:  # one that was interrupted is not to be found any more by what it descends from
+                    told.completed += await forgetter.complete()
+    except ContextEngineError as error:
+        told.stopped = str(error)
+    if as_json:
+        print(printing.as_json(told))
+    else:
+        _print(told)
+    return Code.STOPPED if told.stopped else Code.WRONG if told.unknown or told.shared else Code.DONE
 
 
 class Told(msgspec.Struct):
@@ -55,81 +109,13 @@ class Told(msgspec.Struct):
     shared: dict[str, list[str]] = {}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Forget.
-
-    Returns:
-        As the text above says.
-    """
-    options = _options(arguments)
-    told = Told()
-    try:
-        anyio.run(_forget, options, told)
-    except ContextEngineError as error:
-        told.stopped = str(error)
-    if options.json:
-        print(as_json(told))
-    else:
-        _print(told)
-    return 2 if told.stopped else 1 if told.unknown or told.shared else 0
-
-
-def _options(arguments: Sequence[str] | None) -> Namespace:
-    made = parser(__doc__)
-    made.add_argument("sessions", nargs="*", metavar="SESSION", help="which sessions")
-    made.add_argument("--user", action="append", default=[], metavar="ID", help="all sessions of a user")
-    made.add_argument(
-        "--relatives",
-        action="store_true",
-        help="forget forks, and agents' conversations about a session, along with it",
-    )
-    made.add_argument("--complete", action="store_true", help="complete what was begun and interrupted")
-    made.add_argument("--dry-run", action="store_true", help="only tell which sessions would be forgotten")
-    made.add_argument("--by", default="", metavar="WHO", help="who wants it, for the tombstone: no person's name")
-    made.add_argument("--reason", default="", metavar="WHY", help="why, for the tombstone: nothing about a person")
-    made.add_argument("--key", type=Path, metavar="FILE", help="the key that signs (default: CONTEXTENGINE_SEAL_KEY)")
-    made.add_argument("--unsigned", action="store_true", help="sign nothing: verify.py will report the tombstones")
-    options = made.parse_args(arguments)
-    if not (options.sessions or options.user or options.complete):
-        made.error("name sessions, or --user, or --complete")
-    return options
-
-
-async def _forget(options: Namespace, told: Told) -> None:
-    signer: Signer | None = None
-    if not options.dry_run and not (options.unsigned and options.key is None):
-        signer = signer_of(options.key)
-    async with store_of(options) as store:
-        forgetter = Forgetter(store, signer)
-        if options.complete and not options.dry_run:
-            told.completed = await forgetter.complete()
-        family = await _family(forgetter, await _named(store, options), told, along=options.relatives)
-        if options.dry_run:
-            told.would_forget = [each for each in family if await store.version(each)]
-            told.unknown = [
-                each for each in family if each not in told.would_forget and not await store.forgotten(each)
-            ]
-            return
-        with progress("sessions") as show:
-            for number, session_id in enumerate(reversed(family), 1):
-                try:
-                    told.forgotten[session_id] = await forgetter.forget(
-                        session_id, by=options.by, reason=options.reason
-                    )
-                except UnknownSession:
-                    told.unknown.append(session_id)
-                show(number, len(family))
-        if options.relatives:  # one that was interrupted is not to be found any more by what it descends from
-            told.completed += await forgetter.complete()
-
-
-async def _named(store: EventStore, options: Namespace) -> list[str]:
-    """Return the sessions that the options name."""
-    named = list(options.sessions)
-    if options.user:
+async def _named(store: EventStore, sessions: Sequence[str], users: Sequence[str]) -> list[str]:
+    """Return the sessions that are named, and those of users that are."""
+    named = list(sessions)
+    if users:
         views = open_views(store)
         queries = Queries(store, views, Projector(store, views))
-        for user_id in options.user:
+        for user_id in users:
             named += [session.session_id for session in (await queries.sessions(user_id=user_id)).sessions]
     return list(dict.fromkeys(named))
 
@@ -146,19 +132,34 @@ async def _family(forgetter: Forgetter, named: Sequence[str], told: Told, *, alo
     return []
 
 
+async def _only_tell(store: EventStore, family: Sequence[str], told: Told) -> None:
+    told.would_forget = [each for each in family if await store.version(each)]
+    told.unknown = [each for each in family if each not in told.would_forget and not await store.forgotten(each)]
+
+
+async def _forget(forgetter: Forgetter, family: Sequence[str], told: Told, *, by: str, reason: str) -> None:
+    with printing.progress("sessions") as show:
+        for number, session_id in enumerate(reversed(family), 1):
+            try:
+                told.forgotten[session_id] = await forgetter.forget(session_id, by=by, reason=reason)
+            except UnknownSession:
+                told.unknown.append(session_id)
+            show(number, len(family))
+
+
 def _print(told: Told) -> None:
     if told.forgotten or told.completed:
         rows = [(session_id, stone.version, stone.session) for session_id, stone in told.forgotten.items()]
         rows += [("(completed)", stone.version, stone.session) for stone in told.completed]
-        table(["session", "events", "tombstone"], rows)
+        printing.table(["session", "events", "tombstone"], rows)
     for session_id in told.would_forget:
-        print(showing.printable(f"would be forgotten: {session_id}"))
+        print(printable(f"would be forgotten: {session_id}"))
     for session_id in told.unknown:
-        print(showing.printable(f"unknown: {session_id}"))
+        print(printable(f"unknown: {session_id}"))
     for session_id, others in told.shared.items():
-        print(showing.printable(f"left alone: {session_id}: the same content is in {', '.join(others)} (--relatives)"))
+        print(printable(f"left alone: {session_id}: the same content is in {', '.join(others)} (--relatives)"))
     if told.stopped:
-        print(showing.printable(told.stopped))
+        print(printable(told.stopped))
 
 
 if __name__ == "__main__":

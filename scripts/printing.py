@@ -34,6 +34,20 @@ def progress(what: str) -> Iterator[Show]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show the same, given how many more are done."""
+    done = 0
+
+    def more(number: int) -> None:
+        nonlocal done
+        done += number
+        show(done, max(done, total))  # there may be more meanwhile
+
+    with progress(what) as show:
+        yield more
+
+
 def _lines(what: str) -> Show:
     began = told = time.monotonic()
 

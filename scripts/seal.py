@@ -3,99 +3,105 @@
 The key is never in Redis. Make one with --new-key FILE: FILE.pub is for those who verify. Run this where the users of
 Redis cannot read FILE, once, or with --every SECONDS for good; and keep a manifest (--manifest FILE) where they cannot
 write. Then `verify.py` tells whether anything that was sealed has been changed.
+
+Exit codes: 0 if everything is sealed; 1 if something was not, because it is not what it was; 2 if it could not begin.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Annotated
 
 try:
     import anyio
+    import typer
     from auditing import showing
-    from auditing.options import parser, replace, signer_of, text_of
+    from auditing.options import Key, replace, signer_of, text_of
+    from command import Code, Script
+    from options import LOCAL, Archive, Json, Namespace, Url, store_of
 
-    from eventstore import ContextEngineError, InvalidInput, SealsDoubtful, open_store
+    from eventstore import SealsDoubtful
     from eventstore.proof.manifests import encode
     from eventstore.proof.signing import public_key, write_new_key
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections.sealing.sealer import Round, Sealer
     from workers.sealing import SealingWorker
 except ImportError as missing:
     sys.exit(f"What an audit needs is not installed here ({missing}). Run: pip install '.[audit]'")
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Seal.
-
-    Returns:
-        0 if everything is sealed; 1 if something was not, because it is not what it was; 2 if it could not begin.
-    """
-    options = _options(arguments)
-    try:
-        if options.new_key is not None:
-            made = write_new_key(options.new_key)
-            print(f"{options.new_key} is the key: keep it from Redis and its users. {options.new_key}.pub verifies.")
-            print(f"Its id is {made.key_id}.")
-            return 0
-        return anyio.run(_run, options)
-    except ContextEngineError as error:
-        print(showing.as_json({"stopped": str(error)}) if options.json else showing.printable(str(error)))
-        return 2
+main = Script(__doc__)
 
 
-def _options(arguments: Sequence[str] | None) -> Namespace:
-    made = parser(__doc__)
-    made.add_argument("--new-key", type=Path, metavar="FILE", help="make a key and do nothing else")
-    made.add_argument("--key", type=Path, metavar="FILE", help="the key (default: CONTEXTENGINE_SEAL_KEY)")
-    made.add_argument(
-        "--trusted",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the public key of an earlier signer, on whose seals to build; may be given more than once",
-    )
-    made.add_argument("--manifest", type=Path, metavar="FILE", help="write the newest seals here, after every round")
-    made.add_argument(
-        "--roots-only", action="store_true", help="leave the sessions out of the manifest: it is small, and tells less"
-    )
-    made.add_argument("--every", type=float, metavar="SECONDS", help="go on until SIGTERM, and seal at this interval")
-    options = made.parse_args(arguments)
-    if options.every is not None and not 0 < options.every < float("inf"):
-        made.error("--every takes a number of seconds above 0")
-    return options
+def _interval(seconds: float | None) -> float | None:
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise typer.BadParameter("it takes a number of seconds above 0")
+    return seconds
 
 
-async def _run(options: Namespace) -> int:
-    signer = signer_of(options.key)
-    trusted = [public_key(text_of(path)) for path in options.trusted]
-    if options.url.startswith("memory:"):
-        raise InvalidInput("Another process's memory cannot be sealed: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
-        sealer = Sealer(store, signer, trusted)
-        if options.every is None:
-            done = await sealer.seal()
-            await _write(options, sealer)
-            _tell(options, done)
-            return 1 if done.findings else 0
-        return await _go_on(options, sealer)
+@main.command
+async def seal(
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    new_key: Annotated[Path | None, typer.Option(metavar="FILE", help="make a key and do nothing else")] = None,
+    key: Key = None,
+    trusted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="the public key of an earlier signer, on whose seals to build; may be given more than once",
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write the newest seals here, after every round")
+    ] = None,
+    roots_only: Annotated[
+        bool,
+        typer.Option("--roots-only", help="leave the sessions out of the manifest: it is small, and tells less"),
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(callback=_interval, metavar="SECONDS", help="go on until SIGTERM, and seal at this interval"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Seal."""
+    if new_key is not None:
+        made = write_new_key(new_key)
+        print(f"{new_key} is the key: keep it from Redis and its users. {new_key}.pub verifies.")
+        print(f"Its id is {made.key_id}.")
+        return Code.DONE
+    signer, believed = signer_of(key), [public_key(text_of(path)) for path in trusted or ()]
+    async with store_of(url, namespace, archive) as store:
+        sealer = Sealer(store, signer, believed)
+
+        async def sealed(done: Round) -> None:
+            if manifest is not None:
+                replace(manifest, encode(await sealer.manifest(heads=not roots_only)))
+            _tell(done, as_json=as_json)
+
+        if every is not None:
+            return await _until_signal(sealer, every, sealed)
+        done = await sealer.seal()
+        await sealed(done)
+        return Code.WRONG if done.findings else Code.DONE
 
 
-async def _go_on(options: Namespace, sealer: Sealer) -> int:
+async def _until_signal(sealer: Sealer, every: float, sealed: Callable[[Round], Awaitable[None]]) -> int:
     """Seal until a signal."""
     refused = False
     doubtful: SealsDoubtful | None = None
 
-    async def sealed(done: Round) -> None:
+    async def noted(done: Round) -> None:
         nonlocal refused
         refused = refused or bool(done.findings)
-        await _write(options, sealer)
-        _tell(options, done)
+        await sealed(done)
 
-    worker = SealingWorker(sealer, every=options.every, sealed=sealed)
+    worker = SealingWorker(sealer, every=every, sealed=noted)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
 
@@ -112,16 +118,11 @@ async def _go_on(options: Namespace, sealer: Sealer) -> int:
                 await worker.stop()
     if doubtful is not None:
         raise doubtful
-    return 1 if refused else 0
+    return Code.WRONG if refused else Code.DONE
 
 
-async def _write(options: Namespace, sealer: Sealer) -> None:
-    if options.manifest is not None:
-        replace(options.manifest, encode(await sealer.manifest(heads=not options.roots_only)))
-
-
-def _tell(options: Namespace, done: Round) -> None:
-    if options.json:
+def _tell(done: Round, *, as_json: bool) -> None:
+    if as_json:
         told = {"seals": done.seals, "sessions": done.sessions, "events": done.events}
         print(showing.as_json({**told, "findings": showing.findings(done.findings)}), flush=True)
         return

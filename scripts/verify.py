@@ -3,66 +3,63 @@
 It only reads, and may run on a live store. Seals are believed that were signed with the key whose public half is given;
 a manifest that was kept elsewhere proves, besides, that nothing was cut off the end. docs/AUDIT.md tells what each of
 them proves and what it cannot.
+
+Exit codes: 0 if everything that was sealed is as it was; 1 if something is wrong; 2 if it could not be looked at; 3 if
+nothing is wrong, but nothing is proved either: no public key was given, or nothing was sealed.
 """
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
+from typing import Annotated
 
 try:
-    import anyio
+    import typer
     from auditing import showing
-    from auditing.options import add_trust, keyring_of, manifests_of, parser
+    from auditing.counting import events_of
+    from auditing.options import Manifests, PublicKeys, keyring_of, manifests_of
+    from command import Code, Script, stopped
+    from options import LOCAL, Archive, Json, Namespace, Sessions, Url, store_of
+    from printing import counting, printable
 
-    from eventstore import ContextEngineError, InvalidInput, open_store
+    from eventstore import ContextEngineError
+    from eventstore.store import DEFAULT_NAMESPACE
     from projections.sealing.findings import Verdict
     from projections.sealing.verifier import Verifier
 except ImportError as missing:
     sys.exit(f"What an audit needs is not installed here ({missing}). Run: pip install '.[audit]'")
 
+main = Script(__doc__)
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Verify.
 
-    Returns:
-        0 if everything that was sealed is as it was; 1 if something is wrong; 2 if it could not be looked at; 3 if
-        nothing is wrong, but nothing is proved either: no public key was given, or nothing was sealed.
-    """
-    options = _options(arguments)
+@main.command
+async def verify(
+    sessions: Sessions = None,
+    url: Url = LOCAL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    archive: Archive = None,
+    public_key: PublicKeys = None,
+    manifest: Manifests = None,
+    require_sealed: Annotated[
+        bool, typer.Option("--require-sealed", help="end with 3 if there are events that are newer than the seals")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Verify."""
     try:
-        verdict = anyio.run(_verify, options)
+        keyring, manifests = keyring_of(public_key), manifests_of(manifest)
+        async with store_of(url, namespace, archive) as store:
+            with counting("events", await events_of(store, sessions)) as seen:
+                verdict = await Verifier(store, keyring, manifests, seen).verify(sessions or None)
     except ContextEngineError as error:
-        print(
-            showing.as_json({"proved": False, "stopped": str(error)}) if options.json else showing.printable(str(error))
-        )
-        return 2
-    if options.require_sealed and verdict.unsealed_events and not verdict.findings:
+        return stopped(error, for_machines=as_json, told={"proved": False})
+    if require_sealed and verdict.unsealed_events and not verdict.findings:
         verdict.doubts.append(f"{verdict.unsealed_events:,} events are newer than the seals.")
-    if options.json:
+    if as_json:
         print(showing.as_json(showing.verdict_as_json(verdict)))
     else:
         _print(verdict)
-    return 1 if verdict.findings else 3 if verdict.doubts else 0
-
-
-def _options(arguments: Sequence[str] | None) -> Namespace:
-    made = parser(__doc__)
-    made.add_argument("sessions", nargs="*", metavar="SESSION", help="which sessions (default: all)")
-    add_trust(made)
-    made.add_argument(
-        "--require-sealed", action="store_true", help="end with 3 if there are events that are newer than the seals"
-    )
-    return made.parse_args(arguments)
-
-
-async def _verify(options: Namespace) -> Verdict:
-    keyring, manifests = keyring_of(options.public_key), manifests_of(options.manifest)
-    if options.url.startswith("memory:"):
-        raise InvalidInput("Another process's memory cannot be verified: use redis:// or embedded:///directory.")
-    async with open_store(options.url, namespace=options.namespace, archive=options.archive) as store:
-        return await Verifier(store, keyring, manifests).verify(options.sessions or None)
+    return Code.WRONG if verdict.findings else Code.UNPROVED if verdict.doubts else Code.DONE
 
 
 def _print(verdict: Verdict) -> None:
@@ -81,9 +78,9 @@ def _print(verdict: Verdict) -> None:
     )
     print()
     for each in verdict.forgotten:
-        print(showing.printable(showing.forgotten(each)))
+        print(printable(showing.forgotten(each)))
     for note in verdict.notes:
-        print(f"Note: {showing.printable(note)}\n")
+        print(f"Note: {printable(note)}\n")
     if verdict.findings:
         showing.findings_table(verdict.findings)
         print(f"\nNOT AS IT WAS: {len(verdict.findings):,} findings.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventstore.archive.places import ARCHIVE_VARIABLE
 from eventstore.errors import CorruptLog, InvalidSessionId, SessionArchived, StoreRefused
@@ -33,9 +33,16 @@ class Verifier:
         store: The log.
         keyring: The public keys whose seals are believed. Without one, no seal is.
         manifests: What was exported at earlier times, with a name for each. They are believed under the same keys.
+        seen: Is told how many events have just been looked at, page by page.
     """
 
-    def __init__(self, store: EventStore, keyring: Keyring, manifests: Sequence[tuple[str, Manifest]] = ()) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        keyring: Keyring,
+        manifests: Sequence[tuple[str, Manifest]] = (),
+        seen: Callable[[int], object] = lambda _: None,
+    ) -> None:
         """Read nothing yet."""
         self._store = store
         self._raw = open_raw(store)
@@ -43,6 +50,7 @@ class Verifier:
         self._eraser = open_eraser(store)
         self._keyring = keyring
         self._manifests = manifests
+        self._seen = seen
         self._unread = 0
 
     async def verify(self, session_ids: Sequence[str] | None = None) -> Verdict:
@@ -143,6 +151,7 @@ class Verifier:
             walk = Walk(session_id, marks, links, book.statement.sealed_ms if book.statement else 0)
             async for page in self._raw.entries(session_id):
                 walk.take(page)
+                self._seen(len(page))
         except SessionArchived:
             return Walk(session_id, (), b"", 0, unread=True), None
         except CorruptLog as damaged:  # so the archive is: what lies in the log itself is looked at, whatever it is

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from eventstore.archive.places import ARCHIVE_VARIABLE
+import typer
+
 from eventstore.errors import InvalidInput
 from eventstore.proof.manifests import Manifest, decode
 from eventstore.proof.signing import KEY_VARIABLE, PUBLIC_KEY_VARIABLE, Keyring, Signer, public_key
-from eventstore.store import DEFAULT_NAMESPACE
 
-DEFAULT_URL = "redis://localhost:6379"
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help=f"the key that signs (default: {KEY_VARIABLE})")]
+"""The private key."""
 
-
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options that tell which store it is about."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument(
-        "--url",
-        default=os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL,
-        help="redis://, rediss://, unix:// or embedded:///directory (default: CONTEXTENGINE_URL, REDIS_URL, localhost)",
-    )
-    made.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="the engine's (default: %(default)s)")
-    made.add_argument(
-        "--archive", metavar="URL", help=f"file:///directory with the archived logs (default: {ARCHIVE_VARIABLE})"
-    )
-    made.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    return made
-
-
-def add_trust(made: argparse.ArgumentParser) -> None:
-    """Add the options that tell what to believe."""
-    made.add_argument(
-        "--public-key",
-        type=Path,
-        action="append",
+PublicKeys = Annotated[
+    list[Path] | None,
+    typer.Option(
         metavar="FILE",
         help=f"whose seals to believe, in PEM; may be given more than once (default: {PUBLIC_KEY_VARIABLE})",
-    )
-    made.add_argument(
-        "--manifest",
-        type=Path,
-        action="append",
-        default=[],
+    ),
+]
+"""Whom to believe."""
+
+Manifests = Annotated[
+    list[Path] | None,
+    typer.Option(
         metavar="FILE",
         help="hold the store against a manifest that was exported earlier; may be given more than once",
-    )
+    ),
+]
+"""What to hold it against."""
 
 
 def signer_of(path: Path | None) -> Signer:
@@ -76,14 +60,14 @@ def keyring_of(paths: Sequence[Path] | None) -> Keyring:
     return Keyring([public_key(pem)] if pem else [])
 
 
-def manifests_of(paths: Sequence[Path]) -> list[tuple[str, Manifest]]:
+def manifests_of(paths: Sequence[Path] | None) -> list[tuple[str, Manifest]]:
     """Read manifests.
 
     Raises:
         InvalidInput: One is none.
     """
     found = []
-    for path in paths:
+    for path in paths or ():
         try:
             found.append((path.name, decode(path.read_bytes())))
         except OSError as error:

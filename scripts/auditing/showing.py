@@ -9,15 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from printing import printable
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from projections.sealing.findings import Finding, Forgotten, Verdict
-
-try:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-except ImportError:  # without rich there are plain lines
-    Console = None  # type: ignore[assignment, misc]
 
 
 def as_json(told: Mapping[str, Any]) -> str:
@@ -60,10 +57,6 @@ def facts(told: Mapping[str, object]) -> None:
 def findings_table(found: Sequence[Finding]) -> None:
     """Print what is wrong."""
     rows = [(finding.kind.value, finding.session_id or "", place(finding), finding.message) for finding in found]
-    if Console is None:
-        for row in rows:
-            print("  " + "  ".join(map(printable, row)))
-        return
     table = Table("what", "session", "version", "", box=None, header_style="bold", padding=(0, 2))
     for kind, *rest in rows:
         table.add_row(Text(kind, style="bold red"), *(Text(printable(cell), overflow="fold") for cell in rest))
@@ -80,8 +73,3 @@ def place(finding: Finding) -> str:
 def time(ms: int) -> str:
     """Return a time for people."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds") if ms else "never"
-
-
-def printable(text: str) -> str:
-    """Return a text that plays no tricks on a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -143,7 +143,7 @@ async def test_sealing_for_good(audit: Audit) -> None:
     code, told = await audit.verify("--manifest", str(manifest), "--require-sealed")
     assert (code, told["sealed_events"]) == (0, 4)
     other = audit.directory / "other"
-    assert called("seal.py", "--new-key", str(other))[0] == 0
+    assert (await asyncio.to_thread(called, "seal.py", "--new-key", str(other)))[0] == 0
     done = await asyncio.to_thread(script, "seal.py", *audit.where, "--key", str(other), "--every", "1000", "--json")
     assert done.returncode == 2
     assert "not trusted" in json.loads(done.stdout)["stopped"]
