@@ -79,7 +79,7 @@ def encode(
             f"A {type(event).__name__} of {len(entry):,} bytes is over the limit of {max_bytes:,}. "
             "Store large contents elsewhere and record where, or raise max_event_bytes."
         )
-    if entry.count(b"[") + entry.count(b"{") > MAX_DEPTH and _depth(back) > MAX_DEPTH:
+    if is_deep(entry, back):
         raise _invalid(event, f"it is nested more than {MAX_DEPTH} levels deep")
     if back[1] != event or back[2] != stored_meta:
         raise _invalid(event, _first_difference(event, back[1]) or _difference(stored_meta, back[2], "meta"))
@@ -94,7 +94,7 @@ def decode(session_id: str, version: int, recorded_ms: int, entry: bytes) -> Rec
     """
     try:
         event_id, event, meta = _decoder.decode(entry)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # the second, where it is nested without end
         return _decode_slowly(session_id, version, recorded_ms, entry)
     if meta and meta.get("schema", 1) != event.SCHEMA:
         return _decode_slowly(session_id, version, recorded_ms, entry)
@@ -109,7 +109,7 @@ def _decode_slowly(session_id: str, version: int, recorded_ms: int, entry: bytes
         del payload["type"]
         known = _types.get(name)
         event = UnknownEvent(name, payload) if known is None else _upcast(known, payload, meta.get("schema", 1))
-    except (msgspec.MsgspecError, LookupError, TypeError) as exc:
+    except (ValueError, RecursionError, LookupError, TypeError) as exc:
         raise CorruptLog(session_id, version, f"its entry is not an event ({exc})") from exc
     return RecordedEvent(session_id, version, recorded_ms, event_id, event, meta, entry)
 
@@ -124,6 +124,11 @@ def _upcast(known: type[Event], payload: Payload, schema: int) -> Event:
 
 def _invalid(event: Event, reason: str) -> InvalidEvent:
     return InvalidEvent(f"A {type(event).__name__} cannot be stored: {reason}.")
+
+
+def is_deep(entry: bytes, value: Any) -> bool:
+    """Whether what an entry holds is nested deeper than an event may be."""
+    return entry.count(b"[") + entry.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH
 
 
 def _depth(value: Any) -> int:

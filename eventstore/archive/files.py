@@ -77,7 +77,7 @@ class LogFile:
         """Unpack and decode without holding up the event loop."""
         try:
             return await asyncio.to_thread(work)
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptLog(
                 self._session_id, version, f"its file {self._name!r} in the archive cannot be read ({error})"
             ) from error

@@ -7,6 +7,8 @@ import binascii
 
 import msgspec
 
+from eventstore.codec import is_deep
+
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, omit_defaults=True):
     """Any line."""
@@ -49,7 +51,7 @@ def _is_plain(entry: bytes) -> bool:
         return False
     try:
         entry.decode()
-        msgspec.json.decode(entry)
-    except (UnicodeDecodeError, msgspec.DecodeError):
+        value = msgspec.json.decode(entry)
+    except (ValueError, RecursionError):
         return False
-    return True
+    return not is_deep(entry, value)

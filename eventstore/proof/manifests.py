@@ -97,7 +97,7 @@ def decode(text: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"This is not a manifest of contextengine, or it is damaged: {error}.") from None
     if manifest.format != FORMAT:
         raise InvalidInput(f"This is not a manifest that this version knows: its format is {manifest.format!r:.60}.")

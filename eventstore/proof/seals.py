@@ -179,4 +179,7 @@ def decode(stored: bytes) -> Seal:
     Raises:
         ValueError: It is none.
     """
-    return _decoder.decode(stored)
+    try:
+        return _decoder.decode(stored)
+    except RecursionError as error:
+        raise ValueError(f"it is nested without end: {error}") from None

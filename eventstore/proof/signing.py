@@ -120,15 +120,18 @@ def write_new_key(path: Path) -> Signer:
     """Make a key: ``path`` gets the private one, for its owner's eyes alone, ``path`` with ``.pub`` the public one.
 
     Raises:
-        InvalidInput: One of the files exists: a key is never overwritten.
+        InvalidInput: One of the files exists, for a key is never overwritten; or cannot be written.
     """
     signer = Signer.new()
     public = path.with_name(path.name + ".pub")
+    for file in (path, public):
+        if file.exists():
+            raise InvalidInput(f"{file} exists, and a key is never overwritten: choose another name.")
     for file, text, mode in ((path, signer.private_pem(), 0o600), (public, signer.public_pem(), 0o644)):
         try:
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            raise InvalidInput(f"{file} exists, and a key is never overwritten: choose another name.") from None
+        except OSError as error:
+            raise InvalidInput(f"{file} cannot be written: {error.strerror}.") from None
         with os.fdopen(handle, "w", encoding="ascii") as opened:
             opened.write(text)
     return signer

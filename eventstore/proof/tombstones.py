@@ -99,7 +99,10 @@ def decode(stored: bytes) -> Tombstone:
     Raises:
         ValueError: It is none.
     """
-    found = _decoder.decode(stored)
+    try:
+        found = _decoder.decode(stored)
+    except RecursionError as error:
+        raise ValueError(f"it is nested without end: {error}") from None
     if found.format != FORMAT:
         raise ValueError(f"its format is {found.format!r:.60}")
     return found

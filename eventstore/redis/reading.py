@@ -171,7 +171,7 @@ def archived_of(noted: bytes) -> Archived:
     """Return what a log says of its file."""
     try:
         return _archived(noted)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return UNREADABLE
 
 

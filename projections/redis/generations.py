@@ -180,5 +180,5 @@ def _live(said: bytes | None, folds: int) -> int:
 def _known(state: bytes) -> SessionState:
     try:
         return _state(state)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return SessionState()

@@ -309,6 +309,6 @@ def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any
             tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
     except CorruptLog as error:
         damage = error
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
     return Snapshot(session_id, version, state, tail, value, damage, reply[4] is not None, forked)

@@ -261,7 +261,7 @@ def _raw(entry: bytes) -> str:
     text = entry.decode(errors="backslashreplace")
     try:
         return msgspec.json.format(text, indent=2)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

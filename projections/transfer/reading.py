@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from eventstore.errors import InvalidInput
 from eventstore.ids import check_session_id
 from eventstore.partitions import check_namespace, check_partitions
@@ -54,7 +52,7 @@ class ExportFile:
         self._seen: set[str] = set()
         try:
             self.header = self._check()
-        except (msgspec.MsgspecError, InvalidInput, ValueError) as error:
+        except (InvalidInput, ValueError, RecursionError) as error:
             raise InvalidInput(f"{path.name} is damaged, or no export, at line {self._number}: {error}") from None
 
     def lines(self) -> Iterator[records.Line]:

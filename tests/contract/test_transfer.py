@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,11 +21,13 @@ from eventstore import (
     UnknownSession,
     open_store,
 )
+from eventstore.archive.lines import Event as Line
 from eventstore.events import Event
 from eventstore.proof.signing import Keyring, Signer
 from eventstore.raw import open_raw
 from eventstore.rawlog import Head
 from projections import Projector, open_views
+from projections.transfer import records
 from projections.transfer.exporting import Exporter
 from projections.transfer.reading import ExportFile
 from projections.transfer.restoring import Outcome, Restored, Restorer
@@ -34,6 +37,8 @@ values = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda 
 events = st.builds(MessageAdded, st.just("user"), texts) | st.builds(
     ContextSet, st.text("abc", min_size=1, max_size=3), values
 )
+
+DEEP = b"[" * 60_000 + b"]" * 60_000
 
 
 async def export(store: EventStore, path: Path, *session_ids: str) -> Path:
@@ -179,10 +184,26 @@ async def test_a_damaged_file_is_refused(store: EventStore, directory: Path) -> 
             damaged.write_bytes(b"".join(lines))
             with pytest.raises(InvalidInput, match=r"damaged\.jsonl is damaged, or no export, at line \d+"):
                 ExportFile(damaged)
-    for nothing in (b"", b"\n", b"\xff\xfe", b"{}\n", b"\x28\xb5\x2f\xfd\x00"):
+    for nothing in (
+        b"",
+        b"\n",
+        b"\xff\xfe",
+        b"{}\n",
+        b"\x28\xb5\x2f\xfd\x00",
+        b'{"kind":"event","entry":' + DEEP + b"}\n",
+    ):
         damaged.write_bytes(nothing)
         with pytest.raises(InvalidInput):
             ExportFile(damaged)
+
+
+@pytest.mark.guarantee("A6")
+@pytest.mark.parametrize("entry", [DEEP, b"[" * 900 + b"]" * 900, b'["\xff"]'], ids=["bottomless", "deep", "no UTF-8"])
+def test_an_entry_that_is_no_event_comes_along(entry: bytes, directory: Path) -> None:
+    """What somebody else wrote into a log stands in a line that can be read, wherever the reader stands."""
+    line = Line.of("s", 1, 1, entry)
+    assert records.decode(msgspec.json.encode(line)).content == entry
+    assert not line.entry
 
 
 async def test_what_cannot_be_exported(store: EventStore) -> None:

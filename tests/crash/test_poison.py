@@ -57,6 +57,8 @@ POISON = {
     "unfoldable": (1, entry(SessionUpdated(changes={"metadata": "no dict"}))),
     "gap": (2, entry(said("there is a version missing before this"))),
     "damaged": (1, b"no JSON"),
+    "no UTF-8": (1, entry(said("\N{SNOWMAN}")).replace(b"\xe2", b"\xff")),
+    "bottomless": (1, b"[" * 60_000 + b"]" * 60_000),
     "no event": (1, b'["id",{"no":"type"},{}]'),
     "counter": (1, entry(SessionUpdated(changes={"request_count": "many"}))),
     "status": (1, entry(SessionUpdated(changes={"status": 5}))),

@@ -179,6 +179,21 @@ async def test_an_attack_is_seen(
         assert (await verify(store, "bystander 1")).proved
 
 
+@pytest.mark.guarantee("A1", "A3")
+@pytest.mark.parametrize("lie", [b"\xff", b"[" * 60_000], ids=["no UTF-8", "bottomless"])
+async def test_what_cannot_be_decoded_stops_no_check(redis_url: str, namespace: str, lie: bytes) -> None:
+    """An entry, a seal or a tombstone that no decoder takes is named, and everything else is looked at."""
+    async with attacked(redis_url, namespace) as (store, attacker, _):
+        entries = await attacker.entries()
+        entries[3] = (entries[3][0], entries[3][1].replace(b'"four"', lie))
+        await attacker.rewrite(entries)
+        assert bad(await verify(store)) == {("unreadable", SESSION, 4)}
+        await attacker.client.xadd(attacker.seals, {"e": b'{"x":' + lie})
+        tombstones = attacker.keys.tombstones(attacker.partition)
+        await attacker.client.hset(tombstones, "0" * 40, b'{"x":' + lie)
+        assert {kind for kind, *_ in bad(await verify(store))} == {"unreadable", "seal", "tombstone"}
+
+
 @pytest.mark.guarantee("A4")
 @pytest.mark.parametrize(("attack", "seen"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
 async def test_an_attack_is_seen_in_the_manifest(

@@ -54,7 +54,19 @@ def test_unknown_fields_are_passed_over_and_kept_in_the_entry() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [b"", b"no json", b"[]", b'["i",{},{}]', b'["i",{"type":5},{}]', b'["i",{"type":"MessageAdded","role":5},{}]'],
+    [
+        b"",
+        b"no json",
+        b"[]",
+        b'["i",{},{}]',
+        b'["i",{"type":5},{}]',
+        b'["i",{"type":"MessageAdded","role":5},{}]',
+        b'["i",{"type":"MessageAdded","role":"user","content":"\xff"},{}]',
+        b'["i",{"type":"\xff"},{}]',
+        b"[" * 60_000 + b"]" * 60_000,
+        b'["i",{"type":"Later","x":' + b"[" * 60_000 + b"]" * 60_000 + b"},{}]",
+    ],
+    ids=lambda entry: repr(entry[:40]),
 )
 def test_damage_is_named(entry: bytes) -> None:
     """An entry that is no event raises CorruptLog with session and version."""

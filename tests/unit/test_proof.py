@@ -105,6 +105,15 @@ class TestKeys:
         with pytest.raises(InvalidInput, match="never overwritten"):
             write_new_key(tmp_path / "key")
 
+    def test_a_pair_is_written_wholly_or_not_at_all(self, tmp_path: Path) -> None:
+        """Where the public file may not be written, no private one is left; where neither can, it says so."""
+        (tmp_path / "key.pub").touch()
+        with pytest.raises(InvalidInput, match="key.pub exists"):
+            write_new_key(tmp_path / "key")
+        assert not (tmp_path / "key").exists()
+        with pytest.raises(InvalidInput, match="cannot be written: No such file or directory"):
+            write_new_key(tmp_path / "nowhere" / "key")
+
     @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"])
     def test_what_is_no_key(self, pem: str) -> None:
         """A file that holds no Ed25519 key is refused in a sentence."""
