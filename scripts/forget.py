@@ -78,7 +78,7 @@ async def forget(
                 await _only_tell(store, family, told)
             else:
                 await _forget(forgetter, family, told, by=by, reason=reason)
-                if relatives:  # one that was interrupted is not to be found any more by what it descends from
+                if relatives or user:  # one that was interrupted is not to be found any more by whose it was
                     told.completed += await forgetter.complete()
     except ContextEngineError as error:
         told.stopped = str(error)
@@ -152,6 +152,8 @@ def _print(told: Told) -> None:
         rows = [(session_id, stone.version, stone.session) for session_id, stone in told.forgotten.items()]
         rows += [("(completed)", stone.version, stone.session) for stone in told.completed]
         printing.table(["session", "events", "tombstone"], rows)
+    elif not told.would_forget:
+        print("No session was forgotten.")
     for session_id in told.would_forget:
         print(printable(f"would be forgotten: {session_id}"))
     for session_id in told.unknown:

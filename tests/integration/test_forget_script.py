@@ -34,6 +34,11 @@ class Desk:
         code, out = called("forget.py", *arguments, *(["--key", self.key] if signed else []), "--json", *self._where)
         return code, json.loads(out)
 
+    @property
+    def arguments(self) -> list[str]:
+        """Return what every run is told."""
+        return ["--key", self.key, *self._where]
+
     def on_engine(self, work: Callable[[ContextEngine], Awaitable[Any]]) -> Any:
         """Do something on an engine."""
 
@@ -83,6 +88,30 @@ def test_all_sessions_of_a_user(desk: Desk) -> None:
     assert {(stone["by"], stone["reason"]) for stone in told["forgotten"].values()} == {("desk", "asked")}
     assert desk.sessions() == {"b1"}
     assert desk.forget("--user", "ann")[0] == 0
+
+
+@pytest.mark.guarantee("F5")
+def test_the_sessions_of_a_user_are_completed_by_the_same_command(
+    desk: Desk, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was interrupted is in no list of the user's any more, and is completed nevertheless."""
+
+    async def interrupted() -> None:
+        async with open_store(redis_url, namespace=namespace) as store:
+            monkeypatch.setattr(type(open_eraser(store)), "unpoint", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await Forgetter(store, SIGNER).forget("b1")
+            monkeypatch.undo()
+
+    asyncio.run(interrupted())
+    code, told = desk.forget("--user", "bob")
+    assert (code, told["forgotten"], len(told["completed"])) == (0, {}, 1)
+    assert desk.forget("--complete")[1]["completed"] == []
+
+
+def test_a_user_without_sessions_is_told(desk: Desk) -> None:
+    """Silence would be taken for "done", where a name was mistyped."""
+    assert called("forget.py", "--user", "nobody", *desk.arguments) == (0, "No session was forgotten.\n")
 
 
 def test_what_it_cannot_do(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

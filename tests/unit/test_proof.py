@@ -108,7 +108,7 @@ class TestKeys:
     def test_a_pair_is_written_wholly_or_not_at_all(self, tmp_path: Path) -> None:
         """Where the public file may not be written, no private one is left; where neither can, it says so."""
         (tmp_path / "key.pub").touch()
-        with pytest.raises(InvalidInput, match="key.pub exists"):
+        with pytest.raises(InvalidInput, match=r"key\.pub exists"):
             write_new_key(tmp_path / "key")
         assert not (tmp_path / "key").exists()
         with pytest.raises(InvalidInput, match="cannot be written: No such file or directory"):
