@@ -81,6 +81,8 @@ def _writing(path: Path, *, packed: bool) -> Iterator[Callable[[bytes], object]]
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except ContextEngineError:  # a server or an archive that does not answer is an OSError, too, and none of the file's
+        raise
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from None
     finally:

@@ -27,7 +27,8 @@ class Verified(msgspec.Struct):
         sessions: Sessions that were looked at.
         events: Events of their logs that were folded.
         behind: Sessions whose views have not come to the end of their logs, which is no drift.
-        totals: Whether the counts over all sessions were looked at: not while somebody writes, or for some sessions.
+        totals: Whether the counts over all sessions were looked at: not while somebody writes, for some sessions,
+            or where a log cannot be read.
         drifts: Where views and logs differ.
         parked: Sessions whose views are not kept up to date.
     """
@@ -71,7 +72,8 @@ async def verify(
     verified.drifts = [drift for session in audited for drift in session.drifts]
     verified.drifts += [drift async for drift in audit_lists(views, {each.session_id: each.state for each in audited})]
     verified.parked = [parked for parked in await views.parked() if parked.session_id in names]
-    if choice.all and not verified.behind and await store.position() == before:
+    unread = any(drift.field == "log" for drift in verified.drifts)
+    if choice.all and not unread and not verified.behind and await store.position() == before:
         counted = await audit_totals(store, views, ((each.version, each.state) for each in audited))
         if await store.position() == before:
             verified.totals, verified.drifts = True, verified.drifts + counted

@@ -173,3 +173,24 @@ def test_it_frees_redis(server: Server, directory: Path) -> None:
             assert len(await engine.get_conversation_history("long", 0)) == 900
 
     asyncio.run(read())
+
+
+def test_replay_tells_logs_that_it_cannot_read_and_no_counts_beside_them(where: list[str]) -> None:
+    """Without the archive, archived sessions are named; the counts over all, which are right, are called no drift."""
+    assert told("archive.py", "run", *where, "--idle", "0s", "--rest", "0")[0] == 0
+    code, verified = told("replay.py", "--verify", *where[:4])
+    assert (code, verified["totals"]) == (1, False)
+    assert {(drift["session_id"], drift["field"]) for drift in verified["drifts"]} == {(each, "log") for each in ENDED}
+    assert told("replay.py", "--verify", *where)[1]["totals"]
+
+
+def test_an_archive_that_fails_is_no_file_that_cannot_be_written(where: list[str], directory: Path) -> None:
+    """An export that cannot go on says what cannot be read, and leaves no file."""
+    assert told("archive.py", "run", *where, "--idle", "0s", "--rest", "0", "one")[0] == 0
+    (file,) = (directory / "archive").iterdir()
+    file.unlink()
+    file.mkdir()
+    code, told_of = told("export.py", *where, "one", "-o", str(directory / "one.jsonl"))
+    assert code == 2
+    assert "The archive" in told_of["stopped"]
+    assert [path.name for path in directory.iterdir()] == ["archive"]
