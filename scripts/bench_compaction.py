@@ -2,21 +2,24 @@
 
 The input has sessions with tool calls, one JSON object a line: {"session_id": ..., "messages": [...]}, the messages in
 OpenAI's form; or the messages of one session, one a line.
+
+Exit codes: 0; 2 if a file cannot be used.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 try:
+    import typer
+    from command import Code, Script
     from compaction_bench.measuring import READINGS, Compact, Message, in_steps, measure, newest, speeds
     from compaction_bench.showing import share, table
     from demonstration.input import EXAMPLES, BadInput, parse
+    from options import Json
 
     from workers.compaction.extractive import extract
 except ImportError as missing:
@@ -34,38 +37,36 @@ BASE = 100
 """Messages of the smallest history whose time is measured."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print.
+main = Script(__doc__)
 
-    Returns:
-        0; 2 if a file cannot be used.
-    """
-    options = _options(arguments)
+
+@main.command
+def compare(
+    *,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            metavar="FILE.jsonl",
+            show_default=False,
+            help=f"sessions to measure on; may be given again (default: the repository's own {EXAMPLES.name})",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Measure and print."""
     try:
-        files = {path.name: _sessions(path) for path in options.input or [EXAMPLES]}
+        files = {path.name: _sessions(path) for path in paths or [EXAMPLES]}
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 2
+        return Code.STOPPED
     results = {name: _measured(sessions) for name, sessions in files.items()}
-    if options.json:
+    if as_json:
         print(json.dumps(results, indent=1))
     else:
         for name, result in results.items():
             _show(name, result)
-    return 0
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input",
-        type=Path,
-        action="append",
-        metavar="FILE.jsonl",
-        help=f"sessions to measure on; may be given again (default: the repository's own {EXAMPLES.name})",
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    return parser.parse_args(arguments)
+    return Code.DONE
 
 
 def _sessions(path: Path) -> list[list[Message]]:

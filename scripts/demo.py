@@ -2,22 +2,27 @@
 
 Needs nothing that runs already: it starts a server and a worker in a directory of their own, and takes everything away
 again at the end, after Ctrl-C too. With --dir the data stays, to look at.
+
+Exit codes: 0 if nothing is missing; 1 if something is, or something went wrong; 2 if the input cannot be recorded; 128
+and the signal's number after a signal.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Annotated
 
 try:
     import anyio
+    import typer
+    from command import Code, Script
     from demonstration import DemoFailed, counted, showing
     from demonstration.comparing import Kept, read_all, require_originals, require_recorded, require_unchanged
     from demonstration.input import EXAMPLES, SESSIONS, BadInput, Conversation, read
@@ -40,53 +45,47 @@ WIDTH = 100
 """Of the output, where no terminal says how wide it is."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo.
+main = Script(__doc__)
 
-    Returns:
-        0 if nothing is missing; 1 if something is, or something went wrong; 2 if the input cannot be recorded; 128 and
-        the signal's number after a signal.
-    """
-    options = _options(arguments)
+
+@main.command
+def demo(
+    *,
+    path: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="FILE.jsonl",
+            show_default=EXAMPLES.name,
+            help="your own conversations, one JSON object a line: conversations (session_id, messages), the messages "
+            "of one conversation (role, content), or a chat log (author, content, channel)",
+        ),
+    ] = EXAMPLES,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIRECTORY", help="keep the data here (default: a temporary directory, deleted)"),
+    ] = None,
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="how many conversations to record: the first N of the file, repeated under other ids if it has fewer "
+            f"(default: all of them, and at least {SESSIONS} unless they are long)",
+        ),
+    ] = None,
+) -> int:
+    """Run the demo."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH, highlight=False)
     try:
-        conversations = read(options.input, options.sessions)
-        _require_empty(options.dir)
+        conversations = read(path, sessions)
+        _require_empty(directory)
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 2
-    return anyio.run(until_signal, lambda: _reported(lambda: _demo(out, conversations, options)))
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input",
-        type=Path,
-        metavar="FILE.jsonl",
-        default=EXAMPLES,
-        help="your own conversations, one JSON object a line: conversations (session_id, messages), the messages of "
-        "one conversation (role, content), or a chat log (author, content, channel)",
-    )
-    parser.add_argument(
-        "--dir", type=Path, metavar="DIRECTORY", help="keep the data here (default: a temporary directory, deleted)"
-    )
-    parser.add_argument(
-        "--sessions",
-        type=_positive,
-        metavar="N",
-        help="how many conversations to record: the first N of the file, repeated under other ids if it has fewer "
-        f"(default: all of them, and at least {SESSIONS} unless they are long)",
-    )
-    return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
-    return int(text)
+        return Code.STOPPED
+    return anyio.run(until_signal, lambda: _reported(lambda: _demo(out, conversations, path, directory)))
 
 
 def _require_empty(directory: Path | None) -> None:
@@ -105,11 +104,11 @@ def _require_empty(directory: Path | None) -> None:
 
 
 async def _reported(run: Callable[[], Awaitable[None]]) -> int:
-    """Run, and return 0, or 1 after saying what went wrong."""
-    code = 1
+    """Run, and return the exit code, after saying what went wrong."""
+    code = Code.WRONG
     try:
         await run()
-        code = 0
+        code = Code.DONE
     except* (DemoFailed, ContextEngineError) as errors:
         print(f"The demo failed: {_first_of(errors)}", file=sys.stderr)
     except* SystemExit:
@@ -122,13 +121,13 @@ def _first_of(errors: BaseExceptionGroup[Exception]) -> Exception:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _demo(out: Console, conversations: list[Conversation], options: argparse.Namespace) -> None:
-    with _directory(options.dir) as directory:
+async def _demo(out: Console, conversations: list[Conversation], path: Path, wanted: Path | None) -> None:
+    with _directory(wanted) as directory:
         showing.title(out)
         showing.headline(out, 1, "Start a server and a worker, each in a process of its own")
         async with running(directory, "worker-1") as pair:
             showing.started(out, pair)
-            before, log = await _first_life(out, pair, conversations, options.input)
+            before, log = await _first_life(out, pair, conversations, path)
         showing.headline(out, 5, "Start them again on the same directory, and compare everything")
         async with running(directory, "worker-2") as pair:
             showing.started(out, pair)
@@ -139,7 +138,7 @@ async def _demo(out: Console, conversations: list[Conversation], options: argpar
                 showing.headline(out, 6, "Make a history shorter, and read the originals nevertheless")
                 await _compact(out, engine, showing.longest(after))
     showing.headline(out, 7, "What next")
-    showing.what_next(out, log, options.dir, options.input)
+    showing.what_next(out, log, wanted, path)
 
 
 async def _compact(out: Console, engine: ContextEngine, kept: Kept) -> None:

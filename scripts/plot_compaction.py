@@ -1,19 +1,22 @@
 """Plot how long a history is, in messages and in tokens, while a conversation goes on: with compaction, and without.
 
 The conversation is that of a file, its sessions one after the other, again and again until it is long enough.
+
+Exit codes: 0; 2 if the input cannot be used.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 try:
     import anyio
     import matplotlib as mpl
+    import typer
+    from command import Code, Script
     from demonstration.input import EXAMPLES, BadInput, read
     from matplotlib import pyplot as plt
 
@@ -27,39 +30,34 @@ Points: TypeAlias = list[tuple[int, int]]
 """Messages and tokens of the history, after each message of the conversation."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both, draw, and print what it comes to.
+main = Script(__doc__)
 
-    Returns:
-        0; 2 if the input cannot be used.
-    """
-    options = _options(arguments)
+
+@main.command
+def plot(
+    *,
+    path: Annotated[
+        Path,
+        typer.Option("--input", metavar="FILE.jsonl", show_default=EXAMPLES.name, help="conversations"),
+    ] = EXAMPLES,
+    length: Annotated[int, typer.Option("--messages", min=1, metavar="N", help="how long it is to be")] = 1200,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="where to draw it")] = Path("docs/images/compaction.png"),
+) -> int:
+    """Run both, draw, and print what it comes to."""
     try:
-        messages = _conversation(options.input, options.messages)
+        messages = _conversation(path, length)
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 2
+        return Code.STOPPED
     config = CompressionConfig(strategy="summarize", auto_compress_enabled=True)
     without = anyio.run(_grow, messages, None)
     compacted = anyio.run(_grow, messages, config)
-    _draw(without, compacted, config, options.output)
+    _draw(without, compacted, config, output)
     for name, points in (("without compaction", without), ("with compaction", compacted)):
         most = max(tokens for _, tokens in points)
         print(f"{name:20} {points[-1][0]:,} messages and {points[-1][1]:,} tokens at the end, {most:,} tokens at most")
-    print(f"{options.output} shows it.")
-    return 0
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input", type=Path, default=EXAMPLES, metavar="FILE.jsonl", help="conversations (default: %(default)s)"
-    )
-    parser.add_argument("--messages", type=int, default=1200, help="how long it is to be (default: %(default)s)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("docs/images/compaction.png"), help="(default: %(default)s)"
-    )
-    return parser.parse_args(arguments)
+    print(f"{output} shows it.")
+    return Code.DONE
 
 
 def _conversation(path: Path, length: int) -> list[Mapping[str, Any]]:
