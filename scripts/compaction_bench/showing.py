@@ -1,9 +1,13 @@
-"""How the benchmark shows its tables: with rich where it is installed, else as plain text."""
+"""How the benchmark shows its tables."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 WIDTH = 120
 """Of a table, where no terminal says how wide it is."""
@@ -11,13 +15,6 @@ WIDTH = 120
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; its last columns, which hold figures, to the right."""
-    try:
-        from rich import box  # noqa: PLC0415 - only the extra "demo" has it
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-    except ImportError:
-        _plain(title, columns, rows)
-        return
     drawn = Table(box=box.SIMPLE_HEAD)
     for column, justify in zip(columns, _justified(rows), strict=True):
         drawn.add_column(column, justify="right" if justify else "left", overflow="fold")
@@ -25,14 +22,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         drawn.add_row(*row)
     print(f"\n{title}")
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(drawn)
-
-
-def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    print(f"\n{title}")
-    for row in (columns, *rows):
-        cells = zip(row, widths, _justified(rows), strict=True)
-        print("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells).rstrip())
 
 
 def _justified(rows: Sequence[Sequence[str]]) -> list[bool]:
