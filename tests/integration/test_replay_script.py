@@ -118,6 +118,8 @@ class TestReplay:
             ["x", "--at", "tomorrow"],
             ["x", "--at-version", "-1"],
             ["x", "--at", "1999-01-01", "--verify"],
+            ["x", "--at-version", "0", "--diff", "1", "now"],
+            ["x", "--diff", "1", "later"],
         ):
             assert (await run("replay", server, *wrong)).returncode == 2
 

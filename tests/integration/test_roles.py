@@ -490,6 +490,8 @@ class TestScript:
             ["writer", "--user", "a b"],
             ["writer", "--user", ""],
             ["writer", "--password-hash", "secret"],
+            ["writer", "--password-hash", HASH, "--nopass"],
+            ["writer", "--format", "prose"],
             ["--user", "one"],
         ],
         ids=str,
