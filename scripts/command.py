@@ -125,5 +125,5 @@ def stopped(
 
 def _described(description: str) -> str:
     """Return a description with a mark before each paragraph that is to stay as it stands."""
-    paragraphs = inspect.cleandoc(description).split("\n\n")
+    paragraphs = description.strip().split("\n\n")
     return "\n\n".join(f"\b\n{each}" if "\n  " in f"\n{each}" else each for each in paragraphs)

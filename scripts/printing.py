@@ -29,7 +29,8 @@ def progress(what: str) -> Iterator[Show]:
         yield _lines(what)
         return
     columns = (BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # What is printed meanwhile goes above the bar, if it goes to the terminal: not what goes into a file or a pipe.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

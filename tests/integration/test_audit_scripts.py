@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from support.processes import Processes
 from support.proofs import SCRIPTS, called, script, talk
+from support.terminals import on_a_terminal
 
 from eventstore import EventStore, MessageAdded, open_store
 
@@ -177,6 +178,23 @@ async def test_export_and_import(audit: Audit, packed: bool) -> None:
     out = script("export.py", *audit.where, "s", "-o", "-")
     assert out.returncode == 0
     assert out.stdout.count('"kind":"event"') == 3
+    await store.aclose()
+
+
+async def test_progress(audit: Audit) -> None:
+    """A terminal shows how far it is; what is printed for machines goes into the pipe, all of it and nothing else."""
+    store = await filled(audit)
+    path = str(audit.directory / "all.jsonl")
+    target = ["--url", audit.where[1], "--namespace", audit.where[3] + ".copy"]
+    for name, arguments, key in (
+        ("export.py", [*audit.where, "-o", path], "events"),
+        ("import.py", [*target, path], "restored"),
+        ("verify.py", audit.where, "events"),
+        ("replay.py", [*audit.where, "--all"], "sessions"),
+    ):
+        _, out, shown = await asyncio.to_thread(on_a_terminal, SCRIPTS / name, [*arguments, "--json"], piped=True)
+        assert key in json.loads(out), name
+        assert ("6/6 lines" if name == "export.py" else "3/3 events") in shown, name
     await store.aclose()
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
 
 import pytest
 from support.imports import SCRIPT, import_by_script, logs
 from support.original import Original, tour
 from support.servers import Server
+from support.terminals import on_a_terminal
 
 
 class TestTheScript:
@@ -72,31 +69,6 @@ class TestTheScript:
     async def test_a_terminal(self, original: Original, server: Server, target_url: str) -> None:
         """On a terminal the progress is drawn."""
         await tour(original)
-        shown = await asyncio.to_thread(on_a_terminal, ["--from", server.url, "--to", target_url])
-        assert "6/6" in shown
+        code, _, shown = await asyncio.to_thread(on_a_terminal, SCRIPT, ["--from", server.url, "--to", target_url])
+        assert (code, "6/6" in shown) == (0, True)
         assert re.search(r"^sessions +5 +0 +0\r?$", shown, re.MULTILINE)
-
-
-def on_a_terminal(arguments: list[str]) -> str:
-    """Run the script on a terminal, and return what stands there in the end."""
-    ours, its = os.openpty()
-    seen = bytearray()
-
-    def read() -> None:
-        try:
-            while part := os.read(ours, 65536):
-                seen.extend(part)
-        except OSError:
-            pass  # the terminal's last user has gone
-
-    command = [sys.executable, str(SCRIPT), *arguments]
-    with subprocess.Popen(
-        command, env=os.environ | {"TERM": "xterm-256color"}, stdin=its, stdout=its, stderr=its
-    ) as process:
-        os.close(its)
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert process.wait(timeout=60) == 0
-        reader.join()
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
