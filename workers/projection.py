@@ -64,11 +64,17 @@ class ProjectionWorker(FeedWorker):
         self._silent = silent
         await feed.trim()
 
+    async def begin(self, consumer: Consumer) -> None:  # noqa: ARG002 - whichever it is
+        """Leave what was taken before the connection broke to be claimed: that may have been in another group."""
+        self._in_hand, self._projected = [], []
+
     async def work(self, consumer: Consumer, *, wait: float) -> None:
-        """Project what was taken last, and take what is new."""
+        """Project what was taken last, and take what is new; wait for it only if nothing is to be acknowledged."""
         in_hand, projected, self._in_hand, self._projected = self._in_hand, self._projected, [], []
         taken, *_ = await asyncio.gather(
-            consumer.take(count=AT_ONCE, wait=wait), self._project(in_hand), consumer.ack(projected)
+            consumer.take(count=AT_ONCE, wait=0 if in_hand or projected else wait),
+            self._project(in_hand),
+            consumer.ack(projected),
         )
         self._in_hand, self._projected = taken, in_hand
 

@@ -105,6 +105,22 @@ class TestRebuild:
         assert await audited(filled, other_views(filled, views)) == []
 
     @pytest.mark.guarantee("R4")
+    async def test_a_worker_that_comes_back_after_the_switch(self, store: EventStore, views: ViewStore) -> None:
+        """What it has projected into the old views is not taken for done in the new ones."""
+        built = await views.begin()
+        await store.append("s", SessionStarted())
+        worker = ProjectionWorker(store, views)
+        before = await store.feed.join(await worker.group(), "worker")
+        for _ in range(2):
+            await worker.work(before, wait=0)
+        assert await (await store.feed.join(built.group, "another")).take(count=1, wait=0)
+        assert await views.switch(built)
+        after = await store.feed.join(await worker.group(), "worker")
+        await worker.begin(after)
+        await worker.work(after, wait=0)
+        assert [partition.waiting for partition in await store.feed.progress(after.group) if partition.waiting] == [1]
+
+    @pytest.mark.guarantee("R4")
     async def test_nobody_has_to_stop(
         self, filled: EventStore, views: ViewStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from support.conversation import compaction
+from support.projected import projected
 from support.waiting import until
 
 from eventstore import (
@@ -22,6 +23,7 @@ from eventstore import (
     SessionStarted,
     SessionUpdated,
 )
+from eventstore.redis import consumer
 from projections import (
     GROUP,
     MISSING,
@@ -36,7 +38,7 @@ from projections import (
     open_views,
 )
 from projections.views import TAIL
-from workers import ProjectionWorker
+from workers import ProjectionWorker, following
 from workers.compaction.worker import GROUP as COMPACTION
 
 
@@ -464,6 +466,21 @@ class TestLists:
         dead = await store.feed.join(GROUP, "dead")
         assert await dead.take(count=10, wait=0)
         assert [s.session_id for s in (await queries.sessions()).sessions] == ["a"]
+
+
+class TestWorking:
+    async def test_what_is_done_is_acknowledged_at_once(
+        self, store: EventStore, views: ViewStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker does not wait for news before it acknowledges what it has projected: lists would wait with it."""
+        monkeypatch.setattr(following, "LONGEST_WAIT", 60.0)
+        monkeypatch.setattr(consumer, "LONGEST_WAIT", 60.0)
+        worker = ProjectionWorker(store, views)
+        working = asyncio.create_task(worker.run())
+        await store.append("s", said("1"))
+        await projected(store)
+        working.cancel()
+        await asyncio.wait([working])
 
 
 class TestTidying:
