@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 
 MOST_ON_THE_WAY = 64 * 1024 * 1024
 """Bytes of appends that one event loop has under way at most, apart from one that is larger than what is left."""
@@ -19,7 +19,7 @@ class Room:
         self.taken = 0
         """How many have taken room and not given it back."""
         self._left = most
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
 
     def take_now(self, size: int) -> bool:
         """Take room if there is some and nobody waits for it; return whether there was."""
@@ -34,11 +34,13 @@ class Room:
         if self.take_now(size):
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, size))
+        self._waiting[turn] = size
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was this one's turn already
+            if turn.cancelled():
+                self._waiting.pop(turn, None)
+            else:  # it was this one's turn already
                 self.give_back(size)
             raise
 
@@ -47,7 +49,7 @@ class Room:
         self.taken -= 1
         self._left += size
         while self._waiting and self._left > 0:
-            turn, wanted = self._waiting.popleft()
+            turn, wanted = self._waiting.popitem(last=False)
             if not turn.done():
                 self.taken += 1
                 self._left -= wanted

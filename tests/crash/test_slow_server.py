@@ -56,6 +56,8 @@ async def test_who_gives_up_waiting_leaves_no_trace(server: Server) -> None:
     async with crowded(server) as (store, appends):
         for append in appends[FIT::2]:
             append.cancel()
+        await asyncio.wait(appends[FIT::2])
+        assert len(store._appenders.here()._room._waiting) == len(appends[FIT + 1 :: 2])  # type: ignore[attr-defined]
         server.thaw()
         outcomes = await asyncio.gather(*appends, return_exceptions=True)
         kept = [n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
