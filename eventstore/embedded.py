@@ -74,6 +74,7 @@ class EmbeddedServer:
         self.url = f"unix://{quote(self.socket)}"
         self.pid = pid
         self._users = users
+        self._holder = os.getpid()
 
     @classmethod
     async def acquire(cls, directory: str | Path, appendfsync: str = DEFAULT_FSYNC) -> EmbeddedServer:
@@ -112,9 +113,14 @@ class EmbeddedServer:
     async def release(self) -> None:
         """Leave. If this was the last user, stop the server, which writes everything to disk first.
 
+        A process that was forked from the user shares the lock with it, and cannot tell: it leaves the server alone.
+
         Raises:
             StoreUnavailable: The server does not stop, or its directory has gone.
         """
+        if os.getpid() != self._holder:
+            self._users.close()
+            return
         try:
             async with _starting(self.directory):
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -123,6 +124,11 @@ async def append(user: Process, count: int, times: int) -> Any:
     return await user.says("appended", times=times)
 
 
+def close_it(store: EventStore) -> None:
+    """Close a store in a process that was forked from its user."""
+    asyncio.run(store.aclose())
+
+
 async def ids(store: EventStore) -> list[str]:
     """Return the ids of the session to which the users append."""
     return [event.event_id for event in await store.read("s")]
@@ -172,6 +178,16 @@ class TestSharing:
             users.pids.add(await server_pid(store))
             assert (await ids(store))[:500] == appended["event_ids"]
             assert await store.version("s") == 501
+
+    @pytest.mark.guarantee("S3")
+    async def test_a_forked_process_that_closes_is_not_the_last(self, directory: Path) -> None:
+        """It leaves the server to the process that opened it."""
+        async with open_store(url(directory)) as store:
+            child = multiprocessing.get_context("fork").Process(target=close_it, args=(store,))
+            child.start()
+            await anyio.to_thread.run_sync(child.join)
+            assert child.exitcode == 0
+            await store.append("s", MessageAdded("user", "still there"))
 
     async def test_a_server_whose_users_all_died_serves_the_next(self, users: Users, directory: Path) -> None:
         """A server that is left alone by kills is found by the next user, and ends with it."""
