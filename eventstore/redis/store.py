@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -99,21 +100,31 @@ class RedisStore(Reads):
         ]
         level = self.durability if durability is None else Durability(durability)
         appender = await self._appender(level)
-        futures = [await appender.submit(append) for append in encoded]
-        results: list[Appended | ContextEngineError] = []
-        for append, future in zip(encoded, futures, strict=True):
-            try:
-                try:
-                    results.append(await future)
-                except (WrongExpectedVersion, PerhapsArchived) as missed:
-                    results.append(await self._looked_up(append, level, missed))
-            except ContextEngineError as error:
-                results.append(error)
-        return results
+        futures: list[asyncio.Future[Appended]] = []
+        try:
+            for append in encoded:
+                futures.append(await appender.submit(append))  # noqa: PERF401 - who is cancelled needs the first ones
+            return [await self._result(*each, level) for each in zip(encoded, futures, strict=True)]
+        finally:
+            for future in futures:
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # who was cancelled asks no more
 
     async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
         """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
         return await outcome_of(self, session_id, event_ids)
+
+    async def _result(
+        self, append: EncodedAppend, future: asyncio.Future[Appended], level: Durability
+    ) -> Appended | ContextEngineError:
+        """Return what became of an append, or its error."""
+        try:
+            try:
+                return await future
+            except (WrongExpectedVersion, PerhapsArchived) as missed:
+                return await self._looked_up(append, level, missed)
+        except ContextEngineError as error:
+            return error
 
     async def _looked_up(
         self, append: EncodedAppend, level: Durability, missed: WrongExpectedVersion | PerhapsArchived

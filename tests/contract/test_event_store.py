@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 
 import anyio
@@ -166,6 +167,20 @@ class TestAppendMany:
         assert isinstance(results[1], WrongExpectedVersion)
         assert await texts(store, "a") == ["1", "2", "4"]
         assert await texts(store, "b") == ["first"]
+
+    async def test_who_is_cancelled_leaves_no_noise(self, store: EventStore) -> None:
+        """Errors of appends whose caller was cancelled are no errors of the event loop."""
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        for turns in range(4):
+            appending = asyncio.create_task(store.append_many([Append("s", [said("1")], 99)] * 3))
+            for _ in range(turns):
+                await asyncio.sleep(0)  # no-sleep-ok: the task has its turn
+            appending.cancel()
+            await asyncio.wait([appending])
+        await store.append("s", said("behind them"))
+        gc.collect()
+        assert told == []
 
     @pytest.mark.guarantee("L2", "L8")
     async def test_bad_input_in_one_writes_none(self, store: EventStore) -> None:
