@@ -40,7 +40,7 @@ class ExportFile:
             keyring: The public keys whose seals are believed. With it, a session whose seal does not fit is refused.
 
         Raises:
-            InvalidInput: It is not an export, or it is damaged; the message names the line.
+            InvalidInput: It cannot be read, is not an export, or is damaged; then the message names the line.
         """
         self.path = path
         self.events = self.sessions = self.proved = 0
@@ -52,6 +52,8 @@ class ExportFile:
         self._seen: set[str] = set()
         try:
             self.header = self._check()
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
         except (InvalidInput, ValueError, RecursionError) as error:
             raise InvalidInput(f"{path.name} is damaged, or no export, at line {self._number}: {error}") from None
 
@@ -144,19 +146,17 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading, unpacked.
 
     Raises:
-        InvalidInput: It cannot be opened or unpacked.
+        InvalidInput: It cannot be unpacked.
+        OSError: It cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            if file.peek(len(ZSTD))[: len(ZSTD)] != ZSTD:
-                yield file
-                return
-            import zstandard  # noqa: PLC0415 - only packed files need it
+    with path.open("rb") as file:
+        if file.peek(len(ZSTD))[: len(ZSTD)] != ZSTD:
+            yield file
+            return
+        import zstandard  # noqa: PLC0415 - only packed files need it
 
-            try:
-                with zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
-                    yield io.BufferedReader(unpacked, 1 << 20)
-            except zstandard.ZstdError as error:
-                raise InvalidInput(f"it cannot be unpacked ({error})") from None
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
+                yield io.BufferedReader(unpacked, 1 << 20)
+        except zstandard.ZstdError as error:
+            raise InvalidInput(f"it cannot be unpacked ({error})") from None

@@ -95,7 +95,7 @@ async def test_seal_and_verify(audit: Audit, monkeypatch: pytest.MonkeyPatch) ->
         ("seal.py", [], "There is no key"),
         ("seal.py", ["--key", "/nowhere"], "cannot be read"),
         ("export.py", ["nobody", "-o", "x"], "nobody"),
-        ("import.py", ["/nowhere"], "cannot be read"),
+        ("import.py", ["/nowhere"], "/nowhere cannot be read: No such file or directory."),
         ("audit_report.py", ["nobody", "-o", "x"], "nobody"),
     ],
 )
