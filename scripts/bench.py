@@ -40,7 +40,6 @@ except ImportError as missing:
 WIDTH = 160
 """Of the table, where no terminal says how wide it is."""
 
-
 main = Script(f"{__doc__}\nRows: {', '.join(row.name for row in ROWS)}.")
 
 

@@ -44,7 +44,6 @@ KEPT, SUMMARY = 6, 150
 WIDTH = 100
 """Of the output, where no terminal says how wide it is."""
 
-
 main = Script(__doc__)
 
 
