@@ -169,7 +169,7 @@ class Appender:
     def _settle_first(self, groups: list[Group], epoch: int, outcome: list[Any] | LinkLost) -> None:
         """Settle what the first try has dealt with; the rest is sent again."""
         if isinstance(outcome, LinkLost):
-            left, unserved = groups, outcome
+            left, unserved = awaited(groups), outcome
         else:
             left, unserved = self._settle(groups, outcome, epoch), None
         if left:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -374,6 +376,24 @@ def test_several_event_loops(url: str, namespace: str) -> None:
     assert asyncio.run(with_thread()) == ["0", "1", "2", "3", "main", "thread"]
     assert len(asyncio.run(engine.list_sessions())) == 1
     asyncio.run(engine.close())
+
+
+@pytest.mark.guarantee("S4")
+def test_a_loop_that_ends_in_the_middle(redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of an event loop that ends while appends are on their way is left behind, and the next one goes on."""
+    engine = ContextEngine(redis_url, namespace=namespace, workers=False)
+
+    async def ends_early() -> None:
+        await _open_and_write(engine)
+        tasks = [asyncio.create_task(engine.add_conversation_message("s", "user", "perhaps")) for _ in range(20)]
+        await asyncio.sleep(0)  # no-sleep-ok: the tasks have their turn
+        assert not any(task.done() for task in tasks)
+
+    asyncio.run(ends_early())
+    asyncio.run(engine.add_conversation_message("s", "user", "next"))
+    asyncio.run(engine.close())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def _open_and_write(engine: ContextEngine) -> None:
