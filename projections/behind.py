@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from eventstore.errors import InvalidInput
+from eventstore.errors import InvalidInput, LogForked
 from eventstore.store import EventStore
 from projections.session import ACTIVE, SessionState
 from projections.views import Listed, Totals
@@ -21,7 +21,7 @@ async def changed_since(store: EventStore, group: str) -> list[str]:
         done = tuple(partition.done for partition in await store.feed.progress(group))
         try:
             return list({event.session_id async for event in store.read_all(after=done)})
-        except InvalidInput:  # the workers have gone on, and the feed was trimmed
+        except (InvalidInput, LogForked):  # the feed was trimmed meanwhile, or another server serves it
             continue
     return list({event.session_id async for event in store.read_all()})
 

@@ -95,10 +95,12 @@ class RedisFeed:
         return feed_id(kept or b""), entries
 
     async def holds(self, partition: int, place: FeedId) -> bool:
-        """Whether a feed has an entry in a place, or had it when it was trimmed, or a session was forgotten."""
-        entry = f"{place[0]}-{place[1]}"
+        """Whether a feed has an entry in a place, or had it when it was trimmed, or a session was forgotten.
+
+        Or right behind it: the place to which a group has come is the one before the oldest entry that it has in hand.
+        """
         commands: list[Command] = [
-            ("XRANGE", self._feeds[partition], entry, entry),
+            ("XRANGE", self._feeds[partition], _text(place), _text(_behind(place))),
             ("GET", self._trimmed(partition)),
         ]
         found, kept = await self._links.pipeline(commands)
@@ -116,6 +118,16 @@ class RedisFeed:
 
     def _trimmed(self, partition: int) -> bytes:
         return self._keys.shared(partition, b"feed-trimmed")
+
+
+def _text(place: FeedId) -> str:
+    return f"{place[0]}-{place[1]}"
+
+
+def _behind(place: FeedId) -> FeedId:
+    """Return the smallest place behind another."""
+    ms, sequence = place
+    return (ms, sequence + 1) if sequence < _LAST_SEQUENCE else (ms + 1, 0)
 
 
 def _before(place: FeedId) -> FeedId:

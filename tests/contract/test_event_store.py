@@ -249,6 +249,19 @@ class TestReadAll:
         assert sorted(found) == [("new", 1), ("new", 2), ("old", 3)]
         assert await store.read_all(after=await store.position()) == []
 
+    async def test_from_where_a_group_stands(self, store: EventStore) -> None:
+        """What a group has taken and not acknowledged comes after the place that its progress tells."""
+        await store.append("done", said("1"))
+        consumer = await store.feed.join("g", "c")
+        await consumer.ack(await consumer.take(count=10, wait=0))
+        await store.append("done", said("2"))
+        await store.append("in hand", said("3"))
+        await consumer.take(count=10, wait=0)
+        await store.append("new", said("4"))
+        place = tuple(partition.done for partition in await store.feed.progress("g"))
+        found = [(event.session_id, event.version) async for event in store.read_all(after=place)]
+        assert sorted(found) == [("done", 2), ("in hand", 1), ("new", 1)]
+
     async def test_a_position_that_was_trimmed_away_is_refused(self, store: EventStore) -> None:
         """Events that the feeds have forgotten are not passed over in silence."""
         position = await store.position()

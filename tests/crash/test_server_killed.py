@@ -33,7 +33,7 @@ from eventstore import (
     StoreUnavailable,
     open_store,
 )
-from eventstore.redis import store as redis_store
+from eventstore.redis import reads
 from eventstore.redis.commands import Command
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
@@ -384,7 +384,7 @@ class TestGoneForGood:
         self, one_server: Server, gone: Callable[[Server], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without its server a store answers each call in about its timeout with an error, and never with nothing."""
-        monkeypatch.setattr(redis_store, "LONGEST_BLOCK", SHORT)  # a subscription may be silent for so long besides
+        monkeypatch.setattr(reads, "LONGEST_BLOCK", SHORT)  # a subscription may be silent for so long besides
         async with open_store(one_server.url, timeout=SHORT) as store:
             await store.append("s", said("a"))
             position = await store.position()
