@@ -92,6 +92,10 @@ class Consumer(Protocol):
         """Take over entries that some consumer got ``idle`` seconds ago or more and did not acknowledge."""
         ...
 
+    async def unfinished(self, *, count: int) -> list[Delivery]:
+        """Return what this consumer was handed before, by this name, and has not acknowledged."""
+        ...
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge entries: their work is done."""
         ...

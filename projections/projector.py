@@ -40,7 +40,7 @@ class Projector:
     async def project(self, session_ids: Iterable[str]) -> list[Failure]:
         """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
         views = await self.views.pinned()
-        failures: list[Failure] = []
+        failures: dict[str, Failure] = {}
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
@@ -48,20 +48,21 @@ class Projector:
             parked, snapshots = await asyncio.gather(views.parked_among(batch), views.read_sessions(batch))
             todo = [snapshot for snapshot in snapshots if snapshot.session_id not in parked]
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
-            found = [await self._change(snapshot) for snapshot in todo if snapshot.complete]
-            found += await asyncio.gather(*(self._change(snapshot) for snapshot in todo if not snapshot.complete))
-            for change in found:
-                if isinstance(change, ViewsChange):
+            in_order = sorted(todo, key=lambda snapshot: not snapshot.complete)
+            found = [await self._change(snapshot) for snapshot in in_order if snapshot.complete]
+            found += await asyncio.gather(*map(self._change, in_order[len(found) :]))
+            for snapshot, (change, failure) in zip(in_order, found, strict=True):
+                if change is not None:
                     changes.append(change)
-                elif change is not None:
-                    failures.append(change)
+                if failure is not None:
+                    failures[snapshot.session_id] = failure
             committed = await views.commit(changes)
             waiting += [
                 change.session_id
                 for change, written in zip(changes, committed, strict=True)
                 if not written or change.anew or change.version - change.base >= CHUNK
             ]
-        return failures
+        return list(failures.values())
 
     async def step(self, consumer: Consumer, *, wait: float, count: int = SESSIONS_AT_ONCE) -> int:
         """Take what is new in the feeds, project it, acknowledge it. Return how many entries that were."""
@@ -112,18 +113,29 @@ class Projector:
             await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
 
-    async def _change(self, snapshot: Snapshot[None]) -> ViewsChange | Failure | None:
-        """Fold what stands after a snapshot; None if nothing does."""
+    async def _change(self, snapshot: Snapshot[None]) -> tuple[ViewsChange | None, Failure | None]:
+        """Fold what stands after a snapshot; up to an event that cannot be folded, if there is one."""
         if not snapshot.tail and snapshot.damage is None and snapshot.forked is None:
-            return None
+            return None, None
         try:
             events = await self.rest_of(snapshot, CHUNK)
             change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
-            return change if snapshot.forked is None else await self._anew(change, snapshot.forked)
+            return (change if snapshot.forked is None else await self._anew(change, snapshot.forked)), None
         except SessionForgotten:
+            return None, None
+        except SessionArchived as failure:
+            return None, failure
+        except (FoldFailed, CorruptLog) as failure:
+            return (await self._before(snapshot, failure.version) if snapshot.forked is None else None), failure
+
+    async def _before(self, snapshot: Snapshot[None], version: int) -> ViewsChange | None:
+        """Fold what stands between a snapshot and an event that cannot be folded; None if nothing does."""
+        try:
+            rest = self.store.read(snapshot.session_id, after=snapshot.version, until=version - 1, limit=CHUNK)
+            events = await rest if version > snapshot.version + 1 else []
+            return fold(snapshot.session_id, snapshot.version, snapshot.state, events) if events else None
+        except (FoldFailed, CorruptLog, SessionArchived, SessionForgotten):
             return None
-        except (FoldFailed, CorruptLog, SessionArchived) as failure:
-            return failure
 
     async def _anew(self, change: ViewsChange, forked: Forked) -> ViewsChange:
         """Let a fold from the log's beginning take the place of views whose log has become another one, and say so.

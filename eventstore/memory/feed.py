@@ -195,10 +195,18 @@ class MemoryConsumer:
     async def claim(self, *, idle: float, count: int) -> list[Delivery]:
         """Take over entries that were handed out ``idle`` seconds ago or more."""
         now = time.monotonic()
+        return self._handed_again(lambda held: now - held.at >= idle, count)
+
+    async def unfinished(self, *, count: int) -> list[Delivery]:
+        """Return what this consumer was handed before and has not acknowledged."""
+        return self._handed_again(lambda held: held.consumer == self.name, count)
+
+    def _handed_again(self, wanted: Callable[[_Held], bool], count: int) -> list[Delivery]:
+        now = time.monotonic()
         deliveries = []
         for number, partition in enumerate(self._partitions):
             group = partition.groups[self.group]
-            overdue = [place for place, held in sorted(group.held.items()) if now - held.at >= idle]
+            overdue = [place for place, held in sorted(group.held.items()) if wanted(held)]
             for place in overdue[:count]:
                 held = group.held[place]
                 held.consumer, held.at, held.attempts = self.name, now, held.attempts + 1

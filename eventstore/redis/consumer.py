@@ -104,6 +104,13 @@ class RedisConsumer:
                 claimed.append((partition, entries))
         return await self._with_attempts(claimed)
 
+    async def unfinished(self, *, count: int) -> list[Delivery]:
+        """Return what this consumer was handed before and has not acknowledged."""
+        reading = ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count, "STREAMS")
+        replies = await self._links.pipeline([(*reading, feed, "0") for feed in self._feeds])
+        held = [(partition, [entry for entry in reply[0][1] if entry[1]]) for partition, reply in enumerate(replies)]
+        return await self._with_attempts(held)
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge entries."""
         by_partition: dict[int, list[str]] = {}

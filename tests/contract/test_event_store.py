@@ -436,6 +436,21 @@ class TestFeed:
         await heir.ack([claimed])
         assert await heir.claim(idle=0, count=10) == []
 
+    @pytest.mark.guarantee("W1")
+    async def test_who_comes_back_has_what_it_had_in_hand(self, store: EventStore) -> None:
+        """By its name a consumer is told what it was handed and did not acknowledge, but not what others have."""
+        await store.append("s", said("a"))
+        before, other = await store.feed.join("g", "same"), await store.feed.join("g", "other")
+        assert len(await before.take(count=10, wait=0)) == 1
+        await store.append("t", said("b"))
+        assert len(await other.take(count=10, wait=0)) == 1
+        back = await store.feed.join("g", "same")
+        (left,) = await back.unfinished(count=10)
+        assert (left.pointers, left.attempts) == ([("s", 1, 1)], 2)
+        await back.ack([left])
+        assert await back.unfinished(count=10) == []
+        assert len(await other.unfinished(count=10)) == 1
+
     async def test_progress_tells_done_from_waiting(self, store: EventStore) -> None:
         """Progress knows what was never taken, what is in hand and what is done."""
 

@@ -482,6 +482,17 @@ class TestWorking:
         working.cancel()
         await asyncio.wait([working])
 
+    @pytest.mark.guarantee("W1")
+    async def test_who_comes_back_takes_up_what_it_had_in_hand(self, store: EventStore, views: ViewStore) -> None:
+        """A worker whose connection broke does not leave what it had taken to whoever takes over from the dead."""
+        await store.append("s", said("1"))
+        await (await store.feed.join(views.group, "same")).take(count=10, wait=0)
+        worker = ProjectionWorker(store, views, name="same", claim_after=3600)
+        working = asyncio.create_task(worker.run())
+        await projected(store)
+        working.cancel()
+        await asyncio.wait([working])
+
 
 class TestTidying:
     async def test_a_group_in_which_nobody_works_keeps_no_feed(self, store: EventStore, views: ViewStore) -> None:
@@ -514,6 +525,19 @@ class TestParking:
         assert await projector.retry("s") is None
         assert (await views.read_sessions(["s"]))[0].version == 1
         assert await views.parked() == []
+
+    @pytest.mark.guarantee("V4", "W2")
+    async def test_what_came_before_a_failure_is_projected(
+        self, store: EventStore, views: ViewStore, projector: Projector
+    ) -> None:
+        """A session that cannot be folded beyond an event stands in lists and totals as it was before that event."""
+        await store.append("s", [said("1"), said("2"), SessionUpdated(changes={"metadata": 5}), said("3")])
+        await projector.project_or_park(["s"])
+        assert [(parked.session_id, parked.version) for parked in await views.parked()] == [("s", 3)]
+        assert (await views.read_sessions(["s"]))[0].version == 2
+        assert (await views.totals()).messages == 2
+        queries = Queries(store, views, projector)
+        assert [(at.session_id, at.version) for at in (await queries.sessions()).sessions] == [("s", 2)]
 
     @pytest.mark.guarantee("W2")
     async def test_a_fold_that_fails_parks_its_session_only(
