@@ -28,6 +28,7 @@ class Forgets(Open):
         relatives: bool = False,
         signing_key: Signer | str | None = None,
         unsigned: bool = False,
+        without_archive: bool = False,
     ) -> Tombstone:
         """Erase a session for good: its log, views, places in lists, what the totals count of it, its feed entries.
 
@@ -44,6 +45,8 @@ class Forgets(Open):
             relatives: Whether its forks, and the conversations that agents have about it, are forgotten as well.
             signing_key: The sealing key, or its PEM. By default that of ``CONTEXTENGINE_SEAL_KEY``.
             unsigned: Whether the tombstone may go without a signature. To who verifies, it is a finding then.
+            without_archive: Whether to go on where the archive lacks files of it, or none was named: they are lost for
+                good, say. They may hold its content still, so the tombstone names them (``files``).
 
         Returns:
             The tombstone; the one from before if the session had been forgotten already.
@@ -51,15 +54,17 @@ class Forgets(Open):
         Raises:
             UnknownSession: There is no such session, and there was none.
             SessionShared: It has relatives, and they were not to be forgotten. Nothing was done.
+            FilesOutOfReach: The archive lacks files of it, or none was named. Nothing was done.
             NotPermitted: The user may not erase: it takes the role ``custodian``. Nothing was done.
             InvalidInput: An argument cannot be accepted, or there is no key.
             StoreUnavailable: The server does not answer. Run it again.
         """
         runtime = self._here()
-        for name, flag in (("relatives", relatives), ("unsigned", unsigned)):
+        flags = {"relatives": relatives, "unsigned": unsigned, "without_archive": without_archive}
+        for name, flag in flags.items():
             if not isinstance(flag, bool):
                 raise InvalidInput(f"{name} must be True or False, not {shown(flag)}.")
-        forgetter = Forgetter(runtime.store, _signer(signing_key, unsigned=unsigned))
+        forgetter = Forgetter(runtime.store, _signer(signing_key, unsigned=unsigned), without_archive=without_archive)
         family = await forgetter.family([session_id], along=relatives)
         stones = [await forgetter.forget(each, by=by, reason=reason) for each in reversed(family)]
         if relatives:  # one that was interrupted is not to be found any more by what it descends from

@@ -9,6 +9,7 @@ ContextEngineError
 ├── UnknownSession               there is no such session; nothing was written
 │   └── SessionForgotten         it was forgotten for good
 ├── SessionShared                other sessions hold what was to be forgotten; nothing was done
+├── FilesOutOfReach              the named archive lacks files of what was to be forgotten; nothing was done
 ├── WrongExpectedVersion         somebody else appended first; nothing was written
 ├── StoreUnavailable             the server does not answer; nothing was written
 ├── AppendOutcomeUnknown         the server went away while it was appending
@@ -121,6 +122,28 @@ class SessionShared(ContextEngineError):
         )
         self.session_id = session_id
         self.others = list(others)
+
+
+class FilesOutOfReach(ContextEngineError):
+    """A session was not forgotten, because files hold content of it that the named archive lacks. Nothing was done.
+
+    Attributes:
+        session: Its id; the SHA-256 of it where nothing else is known any more.
+        files: The files, as far as their names are known.
+    """
+
+    def __init__(self, session: str, files: Sequence[str], archive: object, variable: str) -> None:
+        """Name the files, and the archive that was named, if one was."""
+        named = ", ".join(repr(file) if file else "one whose name cannot be read" for file in files)
+        where = "no archive was named" if archive is None else f"the archive {archive} lacks them"
+        super().__init__(
+            f"Session {session!r}, which is to be forgotten or may be a fork of one that is, has files in an archive, "
+            f"and {where}: {named}. Nothing was done. Name the archive that has them (archive='file:///directory', "
+            f"--archive, or {variable} in the environment). If they are lost for good, say so (without_archive=True, "
+            "--without-archive): the tombstone will name them."
+        )
+        self.session = session
+        self.files = list(files)
 
 
 class WrongExpectedVersion(ContextEngineError):

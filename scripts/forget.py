@@ -2,7 +2,8 @@
 
 Logs, views, places in lists, counts, feed entries and archived files go. From the first moment a session reads as one
 that never was, and takes no appends any more. What was interrupted is completed by running this again, or with
---complete. On a server with roles it needs the role `custodian`; where logs are archived, name the archive.
+--complete. On a server with roles it needs the role `custodian`. Where logs are archived, name the archive: if it lacks
+a session's file, nothing is done but with --without-archive, for files that are lost for good; it tells which.
 
 A tombstone holds a hash of the session's id, how many events it had, and what --by and --reason say: for good, so let
 them name no person. docs/OPERATIONS.md tells what no program can reach: backups, and the server's own files.
@@ -57,6 +58,10 @@ async def forget(
     unsigned: Annotated[
         bool, typer.Option("--unsigned", help="sign nothing: verify.py will report the tombstones")
     ] = False,
+    without_archive: Annotated[
+        bool,
+        typer.Option("--without-archive", help="go on where files are not in the archive, and tell which may be left"),
+    ] = False,
     url: Url = LOCAL,
     namespace: Namespace = DEFAULT_NAMESPACE,
     archive: Archive = None,
@@ -69,7 +74,7 @@ async def forget(
     try:
         signer = None if dry_run or (unsigned and key is None) else signer_of(key)
         async with store_of(url, namespace, archive) as store:
-            forgetter = Forgetter(store, signer)
+            forgetter = Forgetter(store, signer, without_archive=without_archive)
             if complete and not dry_run:
                 told.completed = await forgetter.complete()
             named = await _named(store, sessions or (), user or ())
@@ -154,6 +159,9 @@ def _print(told: Told) -> None:
         printing.table(["session", "events", "tombstone"], rows)
     elif not told.would_forget:
         print("No session was forgotten.")
+    for name, stone in [*told.forgotten.items(), *((stone.session, stone) for stone in told.completed)]:
+        for file in stone.files or ():
+            print(printable(f"MAY HOLD CONTENT of {name}: {file or 'a file whose name cannot be read'}"))
     for session_id in told.would_forget:
         print(printable(f"would be forgotten: {session_id}"))
     for session_id in told.unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -33,7 +34,7 @@ class Logs:
         """Begin empty."""
         self.archive = archive
         self.archived: dict[str, Archived] = {}
-        self.released: dict[str, int] = {}
+        self.released: dict[int, dict[str, int]] = defaultdict(dict)
         self.partitions = partitions
         self.feed = MemoryFeed(partitions)
         self._logs: dict[str, list[Stored]] = {}
@@ -126,7 +127,7 @@ class Logs:
             if late or head != (archived.version, archived.recorded_ms) or self.archived.get(session_id) != before:
                 return False
             if before is not None:
-                self.released[before.file] = time.time_ns() // 1_000_000
+                self._release(session_id, before)
             self.archived[session_id] = archived
             self._logs[session_id] = [*((ms, None) for ms, _ in log[:-1]), log[-1]]
             return True
@@ -139,8 +140,12 @@ class Logs:
             kept = self._logs[session_id][archived.version :]
             self._logs[session_id] = [*((e.recorded_ms, e.entry) for e in entries[: archived.version]), *kept]
             del self.archived[session_id]
-            self.released[archived.file] = time.time_ns() // 1_000_000
+            self._release(session_id, archived)
             return True
+
+    def _release(self, session_id: str, archived: Archived) -> None:
+        partition = partition_of(session_id.encode(), self.partitions)
+        self.released[partition][archived.file] = time.time_ns() // 1_000_000
 
     def put_aside(self, session_id: str, tombstone: bytes) -> bytes | None:
         """Put a session's log where nobody reads it, and a tombstone in its place, unless it has one.

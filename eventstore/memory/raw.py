@@ -77,9 +77,9 @@ class MemoryRaw:
         return self._store.take_back(session_id, archived, entries)
 
     async def released(self, partition: int) -> dict[str, int]:
-        """Return the files of which logs told once; all of them with the first partition."""
-        return {} if partition else dict(self._store.released)
+        """Return the files of which logs of a partition told once."""
+        return dict(self._store.released[partition])
 
-    async def forget_released(self, partition: int, file: str) -> None:  # noqa: ARG002 - there is one place for all
+    async def forget_released(self, partition: int, file: str) -> None:
         """Forget that a file was released."""
-        self._store.released.pop(file, None)
+        self._store.released[partition].pop(file, None)

@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from eventstore.proof.signing import Keyring, Signer
@@ -35,6 +36,9 @@ class Tombstone(msgspec.Struct, frozen=True):
         archived: Whether a part of its log was in an archive.
         by: Who did it, as the caller says.
         reason: Why, as the caller says.
+        files: While it is under way, the files that hold the session's log; afterwards those that were out of reach,
+            and may hold it still. One whose name cannot be read is an empty string. Unset if there are none.
+        archive: While it is under way, the archive that had all of these files, if one had.
         key: The id of the key that signed; empty if nobody did.
         signature: In hexadecimal; empty if nobody signed.
     """
@@ -50,6 +54,8 @@ class Tombstone(msgspec.Struct, frozen=True):
     archived: bool = False
     by: str = ""
     reason: str = ""
+    files: list[str] | UnsetType = UNSET
+    archive: str | UnsetType = UNSET
     key: str = ""
     signature: str = ""
     format: str = FORMAT

@@ -1,6 +1,7 @@
 """The forgetter: erases a session in steps, each of which may be the last and be done again.
 
-1. The log is read, for the digest by which the tombstone can be held against seals and manifests.
+1. The log is read, for the digest by which the tombstone can be held against seals and manifests. The archive is asked
+   for its files: if it lacks any, nothing is done, unless it may.
 2. In one step the session goes out of sight: a tombstone stands in its place, and its log is put aside. From then on it
    takes no appends and reads as one that never was; views, lists and totals know nothing of it.
 3. What had been appended in between is added to the digest. The feed and the archive are cleared.
@@ -15,10 +16,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
-from eventstore.archive.naming import prefix_of_digest
-from eventstore.archive.places import ARCHIVE_VARIABLE
-from eventstore.errors import CorruptLog, InvalidInput, SessionShared, UnknownSession
+from eventstore.errors import CorruptLog, InvalidInput, SessionArchived, SessionShared, UnknownSession
 from eventstore.ids import check_name, check_session_id
 from eventstore.logs import get_logger
 from eventstore.partitions import partition_of
@@ -28,6 +28,7 @@ from eventstore.raw import open_raw
 from eventstore.rawlog import RawEntry
 from eventstore.store import EventStore
 from projections.forgetting.erasing import open_eraser
+from projections.forgetting.files import ArchivedFiles
 from projections.forgetting.graves import Grave, grave_of
 from projections.forgetting.relatives import relatives
 from projections.session import GLOBAL
@@ -44,14 +45,17 @@ class Forgetter:
     Args:
         store: The log.
         signer: The key that signs tombstones; None to leave them unsigned, which proves nothing to anybody.
+        without_archive: Whether to go on where the archive lacks files of a session, or none is named. They may hold
+            its content still, so its tombstone names them.
     """
 
-    def __init__(self, store: EventStore, signer: Signer | None) -> None:
+    def __init__(self, store: EventStore, signer: Signer | None, *, without_archive: bool = False) -> None:
         """Erase nothing yet."""
         self._store = store
         self._raw = open_raw(store)
         self._eraser = open_eraser(store)
         self._signer = signer
+        self._files = ArchivedFiles(store, without_archive=without_archive)
 
     async def family(self, session_ids: Sequence[str], *, along: bool = False) -> list[str]:
         """Return the sessions that have to be forgotten so that these are: they themselves, and their relatives.
@@ -63,18 +67,24 @@ class Forgetter:
         Raises:
             InvalidInput: A session id is none, or that of the global context.
             SessionShared: A session has relatives, and they may not.
+            FilesOutOfReach: The archive lacks a file of one of them, or of one that may be a relative.
         """
         named = list(dict.fromkeys(session_ids))
         for session_id in named:
             check_session_id(session_id)
             if session_id == GLOBAL:
                 raise InvalidInput(f"{GLOBAL!r} is where the global context is kept: delete its values instead.")
-        found = await relatives(self._store, named)
+        for session_id in named:
+            await self._files.of(session_id)
+        found = await relatives(self._store, named, self._files)
         for session_id, others in found.items():
             unnamed = [other for other in others if other not in named]
             if unnamed and not along:
                 raise SessionShared(session_id, unnamed)
-        return list(dict.fromkeys([*named, *(other for others in found.values() for other in others)]))
+        family = list(dict.fromkeys([*named, *(other for others in found.values() for other in others)]))
+        for session_id in family[len(named) :]:
+            await self._files.of(session_id)
+        return family
 
     async def forget(self, session_id: str, *, by: str = "", reason: str = "") -> Tombstone:
         """Forget one session, whoever is related to it. What was begun and interrupted is completed.
@@ -91,7 +101,7 @@ class Forgetter:
             UnknownSession: There is no such session, and there was none.
             NotPermitted: The user may not erase. Nothing was done.
             StoreUnavailable: The server or the archive does not answer. Run it again.
-            SessionArchived: A part of its log is in an archive, and the store was opened without. Nothing was done.
+            FilesOutOfReach: Files of it are not in the archive, or none is named. Nothing was done.
             CorruptLog: A view cannot be read. Nothing was done.
         """
         begun = Tombstone(
@@ -106,9 +116,10 @@ class Forgetter:
         walk = Walk(genesis(session_id.encode()))
         try:
             await walk.through(self._raw.entries(session_id))
-        except CorruptLog:  # what is to go need not be whole, and its file may have gone before
+        except (CorruptLog, SessionArchived):  # what is to go need not be whole, and its file may have gone before
             head = await self._raw.head(session_id)
             walk.broken(head.version if head else 0)
+        begun = msgspec.structs.replace(begun, files=await self._files.of(session_id) or UNSET)
         stands = await self._eraser.hide(session_id, encode(walk.noted(begun).signed(self._signer)))
         if stands is None:
             raise UnknownSession(session_id)
@@ -125,31 +136,21 @@ class Forgetter:
 
     async def _completed(self, grave: Grave, tombstone: Tombstone) -> Tombstone:
         """Do what is left to do for a session that is out of sight."""
+        tombstone = await self._files.found(tombstone)
         if not tombstone.done:
             walk = Walk.behind(tombstone)
             await walk.through(self._eraser.aside(grave, after=tombstone.version))
             tombstone = walk.noted(tombstone).signed(self._signer)
             await self._eraser.keep(grave, encode(tombstone))
         await self._eraser.unpoint(grave)
-        await self._clear_archive(tombstone)
+        before, tombstone = tombstone, await self._files.clear(tombstone)
         if not tombstone.done:
-            tombstone = msgspec.structs.replace(tombstone, forgotten_ms=await self._now()).signed(self._signer)
+            tombstone = msgspec.structs.replace(tombstone, forgotten_ms=await self._now())
+        if tombstone != before:
+            tombstone = tombstone.signed(self._signer)
         await self._eraser.bury(grave, encode(tombstone))
         log.info("Session forgotten.", action="session_forgotten", session=tombstone.session, version=tombstone.version)
         return tombstone
-
-    async def _clear_archive(self, tombstone: Tombstone) -> None:
-        """Delete all files of a session, those too of which its log did not tell: whoever put them there may have died.
-
-        Raises:
-            InvalidInput: There are some, and no archive is named.
-        """
-        archive = self._store.archive
-        if archive is not None:
-            for name in await archive.names(prefix_of_digest(tombstone.namespace, tombstone.session)):
-                await archive.delete(name)
-        elif tombstone.archived and not tombstone.done:
-            raise InvalidInput(f"Files of the session are in an archive: name it ({ARCHIVE_VARIABLE}, or archive=...).")
 
     async def _now(self) -> int:
         return int((await self._store.now()).timestamp() * 1000)

@@ -44,7 +44,8 @@ def forgotten(each: Forgotten) -> str:
         return f"forgotten: {name} is being forgotten, since {time(stone.begun_ms)}"
     who = f" by {stone.by}" if stone.by else ""
     why = f": {stone.reason}" if stone.reason else ""
-    return f"forgotten: {name}, {stone.version:,} events, on {time(stone.forgotten_ms)}{who}{why}"
+    left = f"; files of it were out of reach: {', '.join(stone.files)}" if stone.files else ""
+    return f"forgotten: {name}, {stone.version:,} events, on {time(stone.forgotten_ms)}{who}{why}{left}"
 
 
 def facts(told: Mapping[str, object]) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from support.audits import audited
 from support.everything import everything
 from support.proofs import SIGNER, bad, seal, talk, verify
 
 from contextengine import (
     ContextEngine,
+    FilesOutOfReach,
     InvalidInput,
     SessionForgotten,
     SessionShared,
@@ -26,6 +29,7 @@ from eventstore.feed import Pointer
 from eventstore.ids import new_event_id
 from eventstore.partitions import partition_of
 from eventstore.proof.chain import genesis, link
+from eventstore.proof.signing import Keyring
 from eventstore.proof.tombstones import Tombstone, name_of
 from eventstore.raw import open_raw
 from projections import GROUP
@@ -181,32 +185,148 @@ async def test_the_archive_forgets_too(engine: ContextEngine) -> None:
     await reads_as_unknown(engine, SESSION)
 
 
-async def test_what_is_not_whole_can_be_forgotten(engine: ContextEngine) -> None:
-    """A session whose file is gone is forgotten all the same; its tombstone says how long it was, and has no digest."""
+async def archive(engine: ContextEngine, session_id: str = SESSION) -> list[str]:
+    """End a session and archive it. Return its files."""
     runtime = engine._here()
-    await live(engine)
-    await engine.end_session(SESSION)
-    filed = await Archivist(runtime.store, runtime.views).archive(SESSION)
+    await engine.end_session(session_id)
+    await Archivist(runtime.store, runtime.views).archive(session_id)
     assert runtime.store.archive is not None
-    for name in await runtime.store.archive.names():
-        await runtime.store.archive.delete(name)
-    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER, relatives=True)
-    assert (tombstone.version, tombstone.digest, tombstone.done) == (filed.version, "", True)
+    return await runtime.store.archive.names(prefix_of_session(runtime.store.namespace, session_id))
+
+
+async def is_as_it_was(engine: ContextEngine) -> None:
+    """Check that nothing was done to the session."""
+    assert (await engine.get_conversation_history(SESSION))[-1].content == "hunter2 sum-secret 11"
+    assert [session.session_id for session in await engine.list_sessions(user_id=USER)] == [SESSION]
+    assert not await engine._here().store.forgotten(SESSION)
+
+
+@pytest.mark.guarantee("F5")
+async def test_what_is_not_whole_can_be_forgotten(engine: ContextEngine, directory: Path) -> None:
+    """A session whose file was changed is forgotten all the same; its tombstone tells its length, and no digest."""
+    await live(engine)
+    (name,) = await archive(engine)
+    (directory / "archive" / name).write_bytes(b"changed")
+    head = await open_raw(engine._here().store).head(SESSION)
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert head is not None
+    assert (tombstone.version, tombstone.digest, tombstone.done) == (head.version, "", True)
+    assert (tombstone.files, list((directory / "archive").iterdir())) == (UNSET, [])
     await reads_as_unknown(engine, SESSION)
 
 
-async def test_without_its_archive_it_is_not_forgotten(engine: ContextEngine, url: str, namespace: str) -> None:
-    """Who does not name the archive in which a session lies is told so, and nothing is done."""
+@pytest.mark.guarantee("F6")
+async def test_an_archive_that_lacks_its_file_is_the_wrong_one(engine: ContextEngine, directory: Path) -> None:
+    """Nothing is done. Who says that the file is lost goes on; the tombstone names it until the file is found."""
+    await live(engine)
+    names = await archive(engine)
+    (directory / "archive").rename(directory / "right")
+    with pytest.raises(FilesOutOfReach, match="without_archive=True") as refused:
+        await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert (refused.value.session, refused.value.files) == (SESSION, names)
+    with pytest.raises(FilesOutOfReach):
+        await forgetter(engine).forget(SESSION)
+    (directory / "right").rename(directory / "archive")
+    await is_as_it_was(engine)
+    (directory / "archive").rename(directory / "right")
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER, without_archive=True)
+    assert (tombstone.files, tombstone.archive, tombstone.digest, tombstone.done) == (names, UNSET, "", True)
+    assert tombstone.signed_by(Keyring([SIGNER.public]))
+    await reads_as_unknown(engine, SESSION)
+    assert await engine.forget_session(SESSION, signing_key=SIGNER) == tombstone
+    (directory / "right").rename(directory / "archive")
+    cleared = await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert (cleared.files, list((directory / "archive").iterdir())) == (UNSET, [])
+    assert (cleared.forgotten_ms, cleared.signed_by(Keyring([SIGNER.public]))) == (tombstone.forgotten_ms, True)
+
+
+@pytest.mark.guarantee("F6")
+async def test_files_that_were_released_go_too(engine: ContextEngine, directory: Path) -> None:
+    """A session that was brought back has its file for hours yet: it is deleted, or nothing is done."""
+    runtime = engine._here()
+    await live(engine)
+    names = await archive(engine)
+    await Archivist(runtime.store, runtime.views).restore(SESSION)
+    (directory / "archive").rename(directory / "right")
+    with pytest.raises(FilesOutOfReach) as refused:
+        await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert refused.value.files == names
+    await is_as_it_was(engine)
+    (directory / "right").rename(directory / "archive")
+    tombstone = await engine.forget_session(SESSION, signing_key=SIGNER)
+    assert (tombstone.files, list((directory / "archive").iterdir())) == (UNSET, [])
+    assert tombstone.digest
+    for partition in range(runtime.store.partitions):
+        assert await open_raw(runtime.store).released(partition) == {}
+
+
+@pytest.mark.guarantee("F6")
+@pytest.mark.parametrize("restored", [False, True])
+async def test_without_its_archive_it_is_not_forgotten(
+    engine: ContextEngine, url: str, namespace: str, *, restored: bool
+) -> None:
+    """Who names no archive is told which file there is, and nothing is done, or the file is named in the tombstone."""
     if url == "memory://":
         pytest.skip("another process's memory")
     runtime = engine._here()
     await live(engine)
-    await engine.end_session(SESSION)
-    await Archivist(runtime.store, runtime.views).archive(SESSION)
+    names = await archive(engine)
+    if restored:
+        await Archivist(runtime.store, runtime.views).restore(SESSION)
     async with open_store(url, namespace=namespace) as blind:
-        with pytest.raises(Exception, match="archive"):
-            await Forgetter(blind, SIGNER).forget(SESSION)
-    assert (await engine.get_conversation_history(SESSION))[-1].content == "hunter2 sum-secret 11"
+        for refused in (Forgetter(blind, SIGNER).family([SESSION]), Forgetter(blind, SIGNER).forget(SESSION)):
+            with pytest.raises(FilesOutOfReach, match="no archive was named") as error:
+                await refused
+            assert error.value.files == names
+        await is_as_it_was(engine)
+        careless = Forgetter(blind, SIGNER, without_archive=True)
+        assert await careless.family([SESSION]) == [SESSION]
+        assert (await careless.forget(SESSION)).files == names
+
+
+@pytest.mark.guarantee("F4", "F6")
+async def test_what_may_be_a_fork_is_out_of_reach(engine: ContextEngine, directory: Path) -> None:
+    """A fork whose file the archive lacks cannot be known to be one, so nothing is done."""
+    await live(engine)
+    await engine.fork_session(SESSION, 3, "fork")
+    await archive(engine, "fork")
+    (directory / "archive").rename(directory / "right")
+    with pytest.raises(FilesOutOfReach) as refused:
+        await engine.forget_session(SESSION, signing_key=SIGNER, relatives=True)
+    assert refused.value.session == "fork"
+    assert not await engine._here().store.forgotten(SESSION)
+    (directory / "right").rename(directory / "archive")
+    with pytest.raises(SessionShared):
+        await engine.forget_session(SESSION, signing_key=SIGNER)
+
+
+@pytest.mark.guarantee("F5", "F6")
+@pytest.mark.parametrize("step", ["unpoint", "bury"])
+async def test_what_was_interrupted_knows_its_files(
+    engine: ContextEngine, directory: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It is completed with the archive that had them, be they gone already; with one that lacks them it is not."""
+    await live(engine)
+    names = await archive(engine)
+    monkeypatch.setattr(type(open_eraser(engine._here().store)), step, lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await forgetter(engine).forget(SESSION)
+    monkeypatch.undo()
+    assert len(list((directory / "archive").iterdir())) == (step == "unpoint")
+    assert engine._here().store.archive is not None
+    monkeypatch.setattr(type(engine._here().store.archive), "__str__", lambda _: "file:///another")
+    if step == "unpoint":
+        (directory / "archive").rename(directory / "right")
+    with pytest.raises(FilesOutOfReach) as refused:
+        await forgetter(engine).complete()
+    assert (refused.value.session, refused.value.files) == (name_of(SESSION), names)
+    monkeypatch.undo()
+    if step == "unpoint":
+        (directory / "right").rename(directory / "archive")
+    (tombstone,) = await forgetter(engine).complete()
+    assert (tombstone.done, tombstone.files, tombstone.archive) == (True, UNSET, UNSET)
+    assert list((directory / "archive").iterdir()) == []
+    assert await open_eraser(engine._here().store).remains() == {}
 
 
 @pytest.mark.guarantee("F3")
@@ -220,6 +340,9 @@ async def test_the_tombstone_says_where_the_log_stood(store: EventStore) -> None
     tombstone = await Forgetter(store, SIGNER).forget("s")
     assert (tombstone.version, tombstone.recorded_ms, tombstone.digest) == (600, chain.recorded_ms, chain.digest.hex())
     assert isinstance(tombstone, Tombstone)
+    assert not {b'"files":', b'"archive":'} & {*re.findall(rb'"\w+":', tombstone.message)}, (
+        "as it was signed ever since"
+    )
 
 
 async def test_what_cannot_be_forgotten(engine: ContextEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +361,7 @@ async def test_what_cannot_be_forgotten(engine: ContextEngine, monkeypatch: pyte
         {"signing_key": "no pem"},
         {"relatives": 1},
         {"unsigned": "yes"},
+        {"without_archive": 1},
     ):
         with pytest.raises(InvalidInput):
             await engine.forget_session(SESSION, **({"signing_key": SIGNER} | wrong))

@@ -155,6 +155,33 @@ def test_what_was_interrupted_is_completed_from_the_tombstone_alone(
     assert asyncio.run(left()) == {}
 
 
+@pytest.mark.guarantee("F6")
+def test_the_wrong_archive(desk: Desk, redis_url: str, namespace: str, directory: Path) -> None:
+    """With an archive that lacks the file nothing is done to any session; who goes on is told what may be left."""
+    right, wrong = (["--archive", f"file://{directory}/{name}"] for name in ("right", "wrong"))
+
+    async def end(engine: ContextEngine) -> None:
+        await engine.end_session("a1")
+
+    desk.on_engine(end)
+    where = ["--url", redis_url, "--namespace", namespace]
+    assert called("archive.py", "run", "a1", "--idle", "0s", "--rest", "0", *where, *right)[0] == 0
+    (file,) = (directory / "right").iterdir()
+    for named in (wrong, []):
+        for way in (["b1", "a1"], ["b1", "a1", "--dry-run"]):
+            code, told = desk.forget(*way, *named)
+            assert (code, told["forgotten"], file.name in told["stopped"]) == (2, {}, True)
+            assert "--without-archive" in told["stopped"]
+    assert desk.sessions() == {"a1", "a2", "b1", "fork"}
+    code, out = called("forget.py", "a1", *desk.arguments, *wrong, "--without-archive")
+    assert (code, f"MAY HOLD CONTENT of a1: {file.name}" in out, file.exists()) == (0, True, True)
+    public = directory / "key.pub"
+    public.write_text(SIGNER.public_pem())
+    assert f"out of reach: {file.name}" in called("verify.py", *where, "--public-key", str(public))[1]
+    code, told = desk.forget("a1", *right)
+    assert (code, "files" in told["forgotten"]["a1"], file.exists()) == (0, False, False)
+
+
 class TestTheCheck:
     @pytest.fixture
     async def store(self, redis_url: str, namespace: str) -> Any:
