@@ -1,7 +1,7 @@
 """Move the logs of sessions that have ended out of Redis into files, and back.
 
   run       archive every session that has ended and to which nothing was appended for --idle; or those that are named
-  list      which sessions are archived, in which files, and whether these are there
+  list      which sessions are archived, in which files, and whether these are there and as long as they were
   restore   bring sessions back, so that they need the archive no more
 
 A file is the export of one session, packed: `import.py --check` and `zstdcat` read it, too. It is read back and
@@ -9,8 +9,8 @@ compared before anything leaves Redis. Readers, writers and workers go on meanwh
 (archive=, --archive, or CONTEXTENGINE_ARCHIVE): without it they can tell the state of an archived session, and no more.
 A run that was interrupted is simply run again. On a server with roles it needs the role `custodian`.
 
-Exit codes: 0; 1 if a session was not done that should have been, or a file is missing; 2 if it could not begin or had
-to stop; 130 after Ctrl-C.
+Exit codes: 0; 1 if a session was not done that should have been, or a file is missing or of another length;
+2 if it could not begin or had to stop; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ try:
     from printing import printable
 
     from eventstore import ContextEngineError, CorruptLog, UnknownSession
+    from eventstore.archive.places import size_of
+    from eventstore.rawlog import Archived
     from eventstore.store import DEFAULT_NAMESPACE
     from projections import open_views
     from projections.archiving import Archivist, Filed, Outcome, Swept
@@ -123,14 +125,18 @@ async def list_(
     async with store_of(url, namespace, archive) as store:
         found = [each async for each in Archivist(store, open_views(store)).archived()]
         assert store.archive is not None  # noqa: S101 - for mypy: the archivist has seen to it
-        there = set(await store.archive.names(f"log-{store.namespace}-"))
-    missing = [session_id for session_id, archived in found if archived.file not in there]
+        names = set(await store.archive.names(f"log-{store.namespace}-"))
+        files = {archived.file for _, archived in found} & names
+        sizes = {file: await size_of(store.archive, file) for file in files}
+    missing = sum(sizes.get(archived.file) is None for _, archived in found)
+    wrong = sum(sizes.get(archived.file) != archived.size for _, archived in found)
     if as_json:
         told = [
-            {"session_id": session_id, **msgspec.structs.asdict(archived), "there": archived.file in there}
+            {"session_id": session_id, **msgspec.structs.asdict(archived), "there": size is not None, "found": size}
             for session_id, archived in found
+            for size in (sizes.get(archived.file),)
         ]
-        print(printing.as_json({"sessions": told, "missing": len(missing)}))
+        print(printing.as_json({"sessions": told, "missing": missing}))
     else:
         rows = [
             (
@@ -138,13 +144,20 @@ async def list_(
                 a.version,
                 f"{a.size:,}",
                 datetime.fromtimestamp(a.begun_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds"),
-                a.file if a.file in there else f"MISSING {a.file}",
+                _found(a, sizes.get(a.file)),
             )
             for session_id, a in found
         ]
         printing.table(["session", "to version", "bytes", "archived", "file"], rows)
-        print(f"{len(found):,} archived, {len(missing):,} missing.", file=sys.stderr)
-    return Code.WRONG if missing else Code.DONE
+        print(f"{len(found):,} archived, {missing:,} missing, {wrong - missing:,} damaged.", file=sys.stderr)
+    return Code.WRONG if wrong else Code.DONE
+
+
+def _found(archived: Archived, size: int | None) -> str:
+    """Return the name of a file, and what is wrong with it, given its size now."""
+    if size is None:
+        return f"MISSING {archived.file}"
+    return archived.file if size == archived.size else f"DAMAGED, {size:,} bytes: {archived.file}"
 
 
 async def _each(session_ids: Sequence[str], do: Callable[[str], Awaitable[Filed]], done: Done, rest: float) -> None:

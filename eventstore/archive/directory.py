@@ -25,7 +25,7 @@ UNFINISHED = ".unfinished-"
 class DirectoryArchive:
     """An `eventstore.archive.places.Archive` in a directory, which is made when the first file comes.
 
-    A file is written beside its place, forced to the disk, and put in its place in one step.
+    A file is written beside its place, forced to the disk, and put in its place in one step. A directory is no file.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -39,17 +39,22 @@ class DirectoryArchive:
     async def put(self, name: str, content: bytes) -> None:
         """Keep a file."""
         place = self._place(name)
-        await self._to_thread(lambda: _write(place, content))
+        await self._to_thread(lambda: _write(place, content), name)
 
     async def get(self, name: str) -> bytes | None:
         """Return a file, None if there is none of that name."""
         place = self._place(name)
-        return await self._to_thread(lambda: _read(place))
+        return await self._to_thread(lambda: _read(place), name)
+
+    async def size(self, name: str) -> int | None:
+        """Return how many bytes a file has, None if there is none of that name."""
+        place = self._place(name)
+        return await self._to_thread(lambda: place.stat().st_size if place.is_file() else None, name)
 
     async def delete(self, name: str) -> None:
         """Let a file go for good."""
         place = self._place(name)
-        await self._to_thread(lambda: _delete(place))
+        await self._to_thread(lambda: _delete(place), name)
 
     async def names(self, prefix: str = "") -> list[str]:
         """Return the names of all files that begin so, in alphabetical order."""
@@ -58,12 +63,13 @@ class DirectoryArchive:
     def _place(self, name: str) -> Path:
         return self.directory / check_file_name(name)
 
-    async def _to_thread(self, work: Callable[[], T]) -> T:
+    async def _to_thread(self, work: Callable[[], T], name: str | None = None) -> T:
         """Work on files without holding up the event loop."""
         try:
             return await asyncio.to_thread(work)
         except OSError as error:
-            raise StoreUnavailable(f"The archive {self} cannot be used: {error.strerror or error}.") from error
+            which = "" if name is None else f" for its file {name!r}"
+            raise StoreUnavailable(f"The archive {self} cannot be used{which}: {error.strerror or error}.") from error
 
 
 def _write(place: Path, content: bytes) -> None:
@@ -84,12 +90,12 @@ def _write(place: Path, content: bytes) -> None:
 def _read(place: Path) -> bytes | None:
     try:
         return place.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 
 def _delete(place: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
         place.unlink()
         _sync(place.parent)
 

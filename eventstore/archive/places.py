@@ -80,4 +80,17 @@ def open_archive(target: Archive | str | None = None) -> Archive | None:
     return DirectoryArchive(path)
 
 
-__all__ = ["ARCHIVE_VARIABLE", "Archive", "DirectoryArchive", "MemoryArchive", "open_archive"]
+async def size_of(archive: Archive, name: str) -> int | None:
+    """Return how many bytes a file of an archive has, None if there is none of that name.
+
+    Raises:
+        InvalidInput: The name is none.
+        StoreUnavailable: It could not be read.
+    """
+    if isinstance(archive, DirectoryArchive):
+        return await archive.size(name)
+    content = await archive.get(name)
+    return None if content is None else len(content)
+
+
+__all__ = ["ARCHIVE_VARIABLE", "Archive", "DirectoryArchive", "MemoryArchive", "open_archive", "size_of"]

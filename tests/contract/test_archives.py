@@ -11,7 +11,7 @@ import pytest
 from eventstore import InvalidInput, StoreUnavailable
 from eventstore.archive.directory import UNFINISHED
 from eventstore.archive.naming import FileOf, new_file_name, prefix_of_session, told_by
-from eventstore.archive.places import ARCHIVE_VARIABLE, Archive, DirectoryArchive, MemoryArchive, open_archive
+from eventstore.archive.places import ARCHIVE_VARIABLE, Archive, DirectoryArchive, MemoryArchive, open_archive, size_of
 
 
 @pytest.fixture(params=["memory", "directory"])
@@ -71,6 +71,24 @@ async def test_an_unfinished_file_is_none(directory: Path) -> None:
     assert await archive.names() == []
     await archive.put("a", b"1")
     assert await archive.names() == ["a"]
+
+
+async def test_a_directory_is_no_file(directory: Path) -> None:
+    """What has the name of a file and is none is not there, and stays where it is."""
+    (directory / "a").mkdir()
+    archive = DirectoryArchive(directory)
+    assert (await archive.get("a"), await size_of(archive, "a"), await archive.names()) == (None, None, [])
+    await archive.delete("a")
+    assert (directory / "a").is_dir()
+    with pytest.raises(StoreUnavailable, match="for its file 'a'"):
+        await archive.put("a", b"1")
+
+
+async def test_the_size_of_a_file(archive: Archive) -> None:
+    """It is told of every archive, and is None where there is no file."""
+    await archive.put("a", b"12345")
+    await archive.put("b", b"")
+    assert [await size_of(archive, name) for name in ("a", "b", "c")] == [5, 0, None]
 
 
 async def test_a_directory_that_cannot_be_used(directory: Path) -> None:

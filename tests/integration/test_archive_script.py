@@ -187,10 +187,36 @@ def test_replay_tells_logs_that_it_cannot_read_and_no_counts_beside_them(where: 
 def test_an_archive_that_fails_is_no_file_that_cannot_be_written(where: list[str], directory: Path) -> None:
     """An export that cannot go on says what cannot be read, and leaves no file."""
     assert told("archive.py", "run", *where, "--idle", "0s", "--rest", "0", "one")[0] == 0
-    (file,) = (directory / "archive").iterdir()
-    file.unlink()
-    file.mkdir()
+    (directory / "archive").rename(directory / "moved")
+    (directory / "archive").touch()
     code, told_of = told("export.py", *where, "one", "-o", str(directory / "one.jsonl"))
     assert code == 2
     assert "The archive" in told_of["stopped"]
-    assert [path.name for path in directory.iterdir()] == ["archive"]
+    assert sorted(path.name for path in directory.iterdir()) == ["archive", "moved"]
+
+
+@pytest.mark.guarantee("K4")
+@pytest.mark.parametrize("damage", ["directory", "empty", "cut", "longer"])
+def test_a_file_that_is_none_or_has_another_size(where: list[str], directory: Path, damage: str) -> None:
+    """It is told by the list, and is a finding of its session alone; everything else is looked at."""
+    assert told("archive.py", "run", *where, "--idle", "0s", "--rest", "0")[0] == 0
+    sessions = {each["file"]: each["session_id"] for each in told("archive.py", "list", *where)[1]["sessions"]}
+    path = next((directory / "archive").iterdir())
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:-1], "longer": content + b"x"}[damage])
+    code, listed = told("archive.py", "list", *where)
+    assert (code, listed["missing"]) == (1, damage == "directory")
+    assert {each["file"] for each in listed["sessions"] if each["found"] != each["size"]} == {path.name}
+    assert (["MISSING", "DAMAGED"][damage != "directory"]) in called("archive.py", "list", *where)[1]
+    code, verdict = told("verify.py", *where)
+    assert (code, verdict["archived"], verdict["sessions"]) == (1, 3, 4)
+    (finding,) = verdict["findings"]
+    assert (finding["kind"], finding["session_id"], path.name in finding["message"]) == (
+        "archive",
+        sessions[path.name],
+        True,
+    )
