@@ -143,7 +143,7 @@ class TestViews:
         await Projector(store, views).project(["s"])
         await fill(store, *"fgh")
         (snapshot,) = await views.read_sessions(["s"])
-        late = await Projector(store, views)._change(snapshot)
+        late, _ = await Projector(store, views)._change(snapshot)
         await cut_back(store, 15)
         assert await views.commit([late]) == [False]  # type: ignore[list-item]
         await fill(store, *"xyz")
@@ -156,7 +156,7 @@ class TestViews:
         views = open_views(store)
         await fill(store, *"ab")
         (snapshot,) = await views.read_sessions(["s"])
-        early = await Projector(store, views)._change(snapshot)
+        early, _ = await Projector(store, views)._change(snapshot)
         await fill(store, *"cd")
         assert await views.commit([early]) == [True]  # type: ignore[list-item]
         await right(store, [*"abcd"])
