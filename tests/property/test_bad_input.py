@@ -173,6 +173,7 @@ SANE: dict[str, Any] = {
     "relatives": False,
     "signing_key": "no key",  # a session that was forgotten would have nothing more to say
     "unsigned": False,
+    "without_archive": False,
 }
 """What a sane caller passes for a parameter of this name, whatever the method."""
 
