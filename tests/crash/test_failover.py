@@ -110,9 +110,9 @@ async def test_what_a_failover_loses(pair: Pair, level: str, request: pytest.Fix
         lost = [one for one in fates.acknowledged if not all(event_id in found for event_id in one.event_ids)]
         told = sum(error.event_ids[0] not in found for error in fates.not_reached)
         record(
-            "failover",
+            f"a stalled replica takes over, {level}",
+            rounds=1,
             server=request.node.callspec.params["pair"],
-            level=level,
             acknowledged=len(fates.acknowledged),
             found=len(fates.acknowledged) - len(lost),
             lost=len(lost),

@@ -78,10 +78,15 @@ class TestAwayWhileAppending:
     @pytest.mark.parametrize("appendfsync", ["always", "everysec"])
     @pytest.mark.guarantee("L1", "L2", "L3", "L6", "L8")
     async def test_killed(self, kind: str, directory: Path, appendfsync: str) -> None:
-        """32 writers ride over every kill -9; the log holds what they were told, and nothing else."""
+        """32 writers ride over every kill -9; the log holds what they were told, and nothing else.
+
+        With everysec a server whose disk is slow answers before it has written: what is lost then is a figure.
+        """
         with Server(SERVERS[kind], directory, appendfsync=appendfsync) as server:
             times = rounds(20)
             judgement = await self.outages(server, times, Server.kill, Server.start)
+        faults = [fault for fault in judgement.faults if appendfsync == "always" or not fault.startswith("lost: ")]
+        assert not faults, faults[:5]
         record(f"the server is killed, appendfsync {appendfsync}", server=kind, rounds=times, **judgement.figures)
 
     @pytest.mark.guarantee("L1", "L2", "L3", "L8")
@@ -89,6 +94,7 @@ class TestAwayWhileAppending:
         """32 writers ride over outages of a server that hangs; the log holds what they were told, and nothing else."""
         times = rounds(20)
         judgement = await self.outages(server, times, Server.freeze, Server.thaw)
+        assert not judgement.faults, judgement.faults[:5]
         record("the server hangs, and goes on", server=kind, rounds=times, **judgement.figures)
 
     @staticmethod
@@ -113,7 +119,7 @@ class TestAwayWhileAppending:
                         await asyncio.to_thread(comes, server)
                         await crowd.each_is_heard()
             await ledger.ask()
-            return await ledger.check(one)
+            return await ledger.judge(one)
 
     @pytest.mark.guarantee("L8")
     async def test_an_unknown_outcome_can_be_looked_up(self, one_server: Server, directory: Path) -> None:

@@ -120,7 +120,8 @@ class TestTenThousandWriters:
             assert max([len(await queries.history(session_id)) for session_id in load.sessions]) < THRESHOLD
         growth = memory.growth()
         record(
-            "ten_thousand_writers",
+            "10,000 writers at once",
+            rounds=1,
             seconds=SECONDS,
             acknowledged=load.acknowledged,
             reads=reads.total(),
@@ -159,7 +160,7 @@ class TestASlowServer:
             await load.check()
         growth = round(max(sizes[2:]) - max(sizes[:2]), 1)
         record(
-            "slow_server",
+            "a server that hangs again and again under 10,000 writers",
             writers=SESSIONS * WRITERS,
             rounds=len(sizes),
             acknowledged=load.acknowledged,
