@@ -37,8 +37,11 @@ class Projector:
         self.views = views
         self._permitted = True
 
-    async def project(self, session_ids: Iterable[str]) -> list[Failure]:
-        """Bring the views of sessions that are not parked to the end of their logs. Return what could not be folded."""
+    async def project(self, session_ids: Iterable[str], *, though_parked: bool = False) -> list[Failure]:
+        """Bring the views of sessions to the end of their logs. Return what could not be folded.
+
+        Parked sessions are left out, unless ``though_parked``.
+        """
         views = await self.views.pinned()
         failures: dict[str, Failure] = {}
         waiting = list(dict.fromkeys(session_ids))
@@ -46,7 +49,7 @@ class Projector:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
             changes = []
             parked, snapshots = await asyncio.gather(views.parked_among(batch), views.read_sessions(batch))
-            todo = [snapshot for snapshot in snapshots if snapshot.session_id not in parked]
+            todo = [snapshot for snapshot in snapshots if though_parked or snapshot.session_id not in parked]
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
             in_order = sorted(todo, key=lambda snapshot: not snapshot.complete)
             found = [await self._change(snapshot) for snapshot in in_order if snapshot.complete]
@@ -105,7 +108,7 @@ class Projector:
 
         It stays parked until it has been folded: one that kills whoever folds it is still parked if it kills this one.
         """
-        failures = await self.project([session_id])
+        failures = await self.project([session_id], though_parked=True)
         for failure in failures:
             await self.park(session_id, failure.version, str(failure), failure)
         if not failures:

@@ -65,7 +65,7 @@ class ProjectionWorker(FeedWorker):
         await feed.trim()
 
     async def begin(self, consumer: Consumer) -> None:  # noqa: ARG002 - whichever it is
-        """Leave what was taken before the connection broke to be claimed: that may have been in another group."""
+        """Let go of what was taken before the connection broke: it is handed out again, or was in another group."""
         self._in_hand, self._projected = [], []
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import parked as script
@@ -15,6 +15,7 @@ from support.waiting import until
 
 from eventstore import EventStore, MessageAdded, SessionUpdated, open_store
 from projections import Projector, ViewStore, open_views
+from projections.views import ViewsChange
 
 NAME = "poisoned \x1b[31m\n"
 """An id that would play tricks on a terminal."""
@@ -125,8 +126,10 @@ async def test_a_retry_that_dies_leaves_the_session_parked(store: EventStore, mo
     await store.append("s", MessageAdded("user", "a"))
     await projector.park("s", 0, "It was at hand when its worker died.")
 
-    async def dies(*_: object) -> list[bool]:
-        raise SystemExit
+    async def dies(changes: Sequence[ViewsChange]) -> list[bool]:
+        if changes:
+            raise SystemExit
+        return []
 
     monkeypatch.setattr(views, "commit", dies)
     with pytest.raises(SystemExit):
