@@ -14,6 +14,7 @@ from hypothesis import settings
 from redis.asyncio import Redis
 from support.clusters import Cluster, cluster_binaries
 from support.original import Original
+from support.processes import Processes
 from support.sentinels import Sentinels
 from support.servers import Server, binaries
 
@@ -88,6 +89,13 @@ def shared_sentinels() -> Iterator[Callable[[], Sentinels]]:
             return started[0]
 
         yield get
+
+
+@pytest.fixture
+async def processes() -> AsyncIterator[Processes]:
+    """Processes of the test's own."""
+    async with Processes() as processes:
+        yield processes
 
 
 @pytest.fixture(params=BACKENDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import parked as script
@@ -19,13 +19,6 @@ from projections.views import ViewsChange
 
 NAME = "poisoned \x1b[31m\n"
 """An id that would play tricks on a terminal."""
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    """Processes of the test's own."""
-    async with Processes() as processes:
-        yield processes
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -39,13 +38,6 @@ THRESHOLD = 300
 LITTLE_ROOM = 4 * 1024 * 1024
 LARGEST = 4096
 """More bytes than one append takes."""
-
-
-@pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    """Processes of the test's own."""
-    async with Processes() as processes:
-        yield processes
 
 
 class Memory:

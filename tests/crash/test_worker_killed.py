@@ -43,13 +43,6 @@ from workers import ProjectionWorker, following
 
 
 @pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    """Processes of the test's own."""
-    async with Processes() as processes:
-        yield processes
-
-
-@pytest.fixture
 async def store(server: Server) -> AsyncIterator[RedisStore]:
     """A store on the test's own server."""
     async with open_store(server.url, timeout=20) as store:

@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.terminals import on_a_terminal
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -219,30 +219,8 @@ def test_a_closed_pipe_leaves_nothing_behind(directory: Path) -> None:
 
 def test_a_terminal_sees_progress(directory: Path) -> None:
     """On a terminal the numbers move while the agents talk."""
-    ours, its = os.openpty()
-    seen = bytearray()
-
-    def read() -> None:
-        try:
-            while part := os.read(ours, 65536):
-                seen.extend(part)
-        except OSError:
-            pass  # the terminal's last user has gone
-
-    with subprocess.Popen(
-        [*DEMO, "--sessions", "3"],
-        env=environment(directory) | {"TERM": "xterm-256color"},
-        stdin=its,
-        stdout=its,
-        stderr=its,
-    ) as process:
-        os.close(its)
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert process.wait(timeout=60) == 0
-        reader.join()
-    os.close(ours)
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    code, _, shown = on_a_terminal(Path(DEMO[1]), ["--sessions", "3"], environment=environment(directory))
+    assert code == 0
     assert len(set(re.findall(r"appended\W+([\d,]+) +of", shown))) > 3
     assert "nothing is missing: 3 sessions" in shown
 

@@ -24,13 +24,6 @@ SOON = 6.0
 
 
 @pytest.fixture
-async def processes() -> AsyncIterator[Processes]:
-    """Processes of the test's own."""
-    async with Processes() as processes:
-        yield processes
-
-
-@pytest.fixture
 async def engine(server: Server) -> AsyncIterator[ContextEngine]:
     """An engine on the test's own server; others do the work."""
     async with ContextEngine(server.url, workers=False, timeout=20) as engine:

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def on_a_terminal(script: Path, arguments: Sequence[str], *, piped: bool = False) -> tuple[int, str, str]:
+def on_a_terminal(
+    script: Path, arguments: Sequence[str], *, piped: bool = False, environment: Mapping[str, str] = os.environ
+) -> tuple[int, str, str]:
     """Run a script on a terminal; or its errors alone, and its output into a pipe.
 
     Returns:
@@ -29,7 +31,7 @@ def on_a_terminal(script: Path, arguments: Sequence[str], *, piped: bool = False
 
     with subprocess.Popen(
         [sys.executable, str(script), *arguments],
-        env=os.environ | {"TERM": "xterm-256color"},
+        env={**environment, "TERM": "xterm-256color"},
         stdin=its,
         stdout=subprocess.PIPE if piped else its,
         stderr=its,
