@@ -15,10 +15,11 @@ import msgspec
 from eventstore.events import RecordedEvent
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
+from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Versioned
 from projections.session import ACTIVE, SessionState
-from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals, ViewsChange
+from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -10,11 +10,11 @@ from typing import Any
 from eventstore.errors import InvalidInput
 from eventstore.events import HistoryCleared, HistoryRewound, MessageAdded, RecordedEvent
 from eventstore.store import EventStore, check_number
+from projections.changes import ViewsChange, fold
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.context import ContextChange
 from projections.history import History, HistoryChange, Message, message_of
 from projections.session import EPOCH, SessionState
-from projections.views import ViewsChange, fold
 
 
 class Past:

@@ -15,7 +15,8 @@ from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
-from projections.views import GROUP, Forked, Parked, Snapshot, ViewsChange, ViewStore, fold
+from projections.changes import ViewsChange, fold
+from projections.views import GROUP, Forked, Parked, Snapshot, ViewStore
 
 __all__ = ["GROUP", "Projector"]
 

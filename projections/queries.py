@@ -21,13 +21,14 @@ from eventstore.errors import (
 from eventstore.events import RecordedEvent
 from eventstore.store import EventStore
 from projections import behind
+from projections.changes import ViewsChange, fold
 from projections.checkpoints import Checkpoint
 from projections.following import Following
 from projections.history import History, Message
 from projections.past import past
 from projections.projector import Projector
 from projections.session import SessionState, begins_a_session
-from projections.views import Listed, Snapshot, Totals, ViewsChange, ViewStore, fold
+from projections.views import Listed, Snapshot, Totals, ViewStore
 
 T = TypeVar("T")
 A = TypeVar("A")

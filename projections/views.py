@@ -1,7 +1,4 @@
-"""The views of a session taken together: how events change them, and what stores them.
-
-All views of a session stand at one version and are committed together, so they never contradict each other.
-"""
+"""The views of a session taken together: what is stored of them, and what stores them."""
 
 from __future__ import annotations
 
@@ -10,12 +7,11 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from eventstore.errors import CorruptLog, FoldFailed
+from eventstore.errors import CorruptLog
 from eventstore.events import RecordedEvent
-from projections import checkpoints, context, history, session
-from projections.checkpoints import Checkpoint, CheckpointChange, Writes
-from projections.context import ContextChange
-from projections.history import History, HistoryChange
+from projections.changes import ViewsChange
+from projections.checkpoints import Checkpoint, Writes
+from projections.history import History
 from projections.session import SessionState
 
 T = TypeVar("T")
@@ -71,75 +67,6 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     def complete(self) -> bool:
         """Whether the tail reaches to the end of the log."""
         return len(self.tail) < TAIL
-
-
-class ViewsChange(msgspec.Struct, frozen=True):
-    """What some events do to a session's views.
-
-    Attributes:
-        session_id: The session.
-        base: The version at which the views stand that it changes.
-        version: The one at which they stand then.
-        before: The session view at the one ...
-        after: ... and at the other.
-        history: What happens to the history,
-        context: the context,
-        checkpoints: and the checkpoints.
-        recorded_ms: When the last of the events was recorded; None if there are none.
-        anew: Whether what the views hold is to go first: it was folded from another log.
-    """
-
-    session_id: str
-    base: int
-    version: int
-    before: SessionState
-    after: SessionState
-    history: HistoryChange
-    context: ContextChange
-    checkpoints: CheckpointChange
-    recorded_ms: int | None = None
-    anew: bool = False
-
-
-def fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
-    """Return what the events after version ``base`` do to the views.
-
-    Raises:
-        CorruptLog: A version is missing.
-        FoldFailed: A view cannot take one of the events; names its version.
-    """
-    for version, event in enumerate(events, base + 1):
-        if event.version != version:
-            raise CorruptLog(session_id, version, f"the next entry has version {event.version}")
-    try:
-        return _fold(session_id, base, state, events)
-    except Exception as error:
-        raise _failure(session_id, base, state, events) from error
-
-
-def _fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
-    types = {type(event.data) for event in events}
-    return ViewsChange(
-        session_id=session_id,
-        base=base,
-        version=base + len(events),
-        before=state,
-        after=session.fold(state, events) if events else state,
-        history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
-        context=context.fold(ContextChange(), [] if types.isdisjoint(context.EVENTS) else events),
-        checkpoints=checkpoints.fold(CheckpointChange(), [] if types.isdisjoint(checkpoints.EVENTS) else events),
-        recorded_ms=events[-1].recorded_ms if events else None,
-    )
-
-
-def _failure(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> FoldFailed:
-    """Find the event at which the fold fails."""
-    for count, event in enumerate(events, 1):
-        try:
-            _fold(session_id, base, state, events[:count])
-        except Exception as error:  # noqa: BLE001 - whatever a fold raises is what is being looked for
-            return FoldFailed(session_id, event.version, f"{type(error).__name__}: {error}")
-    return FoldFailed(session_id, base + len(events), "it failed once and not again, so the fold is not pure")
 
 
 class Parked(msgspec.Struct, frozen=True):

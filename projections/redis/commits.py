@@ -10,12 +10,12 @@ import msgspec
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
 from eventstore.redis.keys import Keys
+from projections.changes import ViewsChange
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
 from projections.history import HistoryChange
 from projections.redis.names import Names
 from projections.session import SessionState
-from projections.views import ViewsChange
 
 COMMIT = Script.load("projections.redis", "commit.lua")
 FORKED = "forked"

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
+from projections.changes import ViewsChange
 from projections.redis.commits import COMMIT, Write, guarded_call, part_writes, writes_suffix
 from projections.redis.generations import Generations
 from projections.redis.names import Names
-from projections.views import ViewsChange
 
 FILL = Script.load("projections.redis", "fill.lua")
 LET_GO = "let-go"

@@ -12,13 +12,14 @@ from eventstore.errors import CorruptLog, OutOfMemory
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
 from eventstore.redis.entries import recorded
+from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
 from projections.redis.commits import COMMIT, FORKED, commit_call, index_key, writes_suffix
 from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
 from projections.session import ACTIVE, SessionState
-from projections.views import TAIL, Forked, Listed, Parked, Snapshot, Totals, ViewsChange
+from projections.views import TAIL, Forked, Listed, Parked, Snapshot, Totals
 
 READ = Script.load("projections.redis", "read.lua")
 LEASE = Script.load("projections.redis", "lease.lua")

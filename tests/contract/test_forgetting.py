@@ -34,11 +34,11 @@ from eventstore.proof.tombstones import Tombstone, name_of
 from eventstore.raw import open_raw
 from projections import GROUP
 from projections.archiving import Archivist
+from projections.changes import fold
 from projections.forgetting.erasing import open_eraser
 from projections.forgetting.forgetter import Forgetter
 from projections.rebuilding import rebuild
 from projections.sealing.keeping import open_seals
-from projections.views import fold
 
 SECRETS = ("hunter2", "anna-4711", "person-17", "plan-secret", "step-secret", "w-secret", "sum-secret")
 """What nothing may be left of: contents, the user, the session's id."""

@@ -15,7 +15,7 @@ from support.waiting import until
 
 from eventstore import EventStore, MessageAdded, SessionUpdated, open_store
 from projections import Projector, ViewStore, open_views
-from projections.views import ViewsChange
+from projections.changes import ViewsChange
 
 NAME = "poisoned \x1b[31m\n"
 """An id that would play tricks on a terminal."""

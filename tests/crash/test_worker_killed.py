@@ -38,7 +38,7 @@ from eventstore import (
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from projections import GROUP, Projector, Queries, open_views
-from projections.views import ViewsChange
+from projections.changes import ViewsChange
 from workers import ProjectionWorker, following
 
 

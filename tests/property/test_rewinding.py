@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from eventstore import Event, HistoryCleared, HistoryCompacted, HistoryRewound, MessageAdded, RecordedEvent
 from projections import SessionState
+from projections.changes import fold
 from projections.history import History
 from projections.past import Past
-from projections.views import fold
 
 steps = st.lists(
     st.one_of(

@@ -30,7 +30,8 @@ from eventstore.feed import Consumer, Delivery, Position
 from eventstore.store import ExpectedVersion
 from projections import GROUP, MISSING, Projector, Queries, SessionAt, SessionState, ViewsChange, open_views
 from projections.archiving import Archivist, Outcome
-from projections.views import TAIL, fold
+from projections.changes import fold
+from projections.views import TAIL
 
 EVERYTHING = 100_000
 TIMES = {"timestamp", "created_at"}
