@@ -300,7 +300,9 @@ class Archivist:
             whole = await past(self._store, session_id, at_version=snapshot.version)
             if await self._views.take_back(whole.as_change()):
                 return True
-        log.warning("The views are still folded from the log: it goes on.", action="views_let_go", session_id=session_id)
+        log.warning(
+            "The views are still folded from the log: it goes on.", action="views_let_go", session_id=session_id
+        )
         return False
 
 

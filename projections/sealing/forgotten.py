@@ -22,7 +22,7 @@ class Graveyard:
     def __init__(
         self, namespace: str, partition: int, stored: Mapping[str, bytes], keyring: Keyring, now_ms: int
     ) -> None:
-        """Take the tombstones, by `projections.forgetting.graves.Grave.field`. Without a trusted key none is checked."""
+        """Take the tombstones, by `Grave.field`. Without a trusted key none is believed."""
         self._namespace = namespace
         self._partition = partition
         self._stored = stored
