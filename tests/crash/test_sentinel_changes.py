@@ -109,6 +109,7 @@ class TestPrimariesThatAreReplaced:
                         primary.start()
                     elif how == "frozen":
                         primary.thaw()
+                    primary.ask("REPLICAOF", "NO", "ONE")  # sentinels that were quick have made a replica of it by now
                     assert primary.says("role:master")
                     await ledger.append(silent, "silent", "silent")
                     async with open_store(watched.url, namespace=namespace, timeout=20) as new:
