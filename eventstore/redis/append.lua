@@ -1,7 +1,7 @@
 -- Append events to sessions of one partition. Each append is all or nothing, and one that fails leaves the others alone.
 --
 -- KEYS: heads, feed, tombstones, then one log per append
--- ARGV: per append: session, expected ('any', 'none', 'some' or a version), after, n, n entries
+-- ARGV: per append its session; then per append: expected ('any', 'none', 'some' or a version), after, n, n entries
 --       after is '' on the first try. On a later one it is a version that the session had before the first: the events
 --       are then looked for above it, by the id with which each entry begins.
 -- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'forgotten'},
@@ -33,51 +33,44 @@ local function as_expected(expected, version)
   return tonumber(expected) == version
 end
 
--- Where the arguments of each append begin, and whose they are.
 local KEYS, ARGV = KEYS, ARGV
 local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
-local places, sessions, at = {}, {}, 1
-for a = 1, appends do
-  places[a], sessions[a] = at, ARGV[at]
-  at = at + 4 + ARGV[at + 3]
-end
 
--- First decide everything, because a script's writes are not rolled back.
-local found = call('HMGET', heads, unpack(sessions))
-local versions, times, bases, results, pointers, conflicts, again = {}, {}, {}, {}, {}, nil, nil
-local told = 0
+-- First decide everything, because a script's writes are not rolled back. The result of what is to be written is its
+-- new version, and nothing else is a number until the end.
+local found = call('HMGET', heads, unpack(ARGV, 1, appends))
+local versions, results, pointers, conflicts, again = {}, {}, {}, nil, nil
+local at, told = appends + 1, 0
 for a = 1, appends do
-  local session, place = sessions[a], places[a]
+  local session, expected, after, n = ARGV[a], ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local version, forgotten = versions[session], false
   if not version then
-    local head, ms = match(found[a] or '0-0', '(%d+)-(%d+)')
-    version, times[session] = tonumber(head), ms
+    version = found[a] and tonumber(match(found[a], '%d+')) or 0
     forgotten = not found[a] and call('HEXISTS', tombstones, redis.sha1hex(session)) == 1
   end
-  local expected, after, n = ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
   local there, hidden
   if after ~= '' and not forgotten then
-    there, hidden = version_of_event(KEYS[a + 3], string.sub(ARGV[place + 4], 3, 38), tonumber(after))
+    there, hidden = version_of_event(KEYS[a + 3], string.sub(ARGV[at + 3], 3, 38), tonumber(after))
   end
   if forgotten then
-    results[a], version = {'forgotten'}, nil
+    results[a] = {'forgotten'}
   elseif hidden then
     results[a] = {'unknown'}
   elseif there then
     results[a] = {'already', there + n - 1}
     if found[a] then again = {session, found[a]} end
   elseif expected == 'any' or as_expected(expected, version) then
-    bases[a] = version
     version = version + n
     results[a] = version
     pointers[told + 1], pointers[told + 2] = session, version .. '/' .. n
     told = told + 2
   else
     conflicts = conflicts or {}
-    conflicts[#conflicts + 1] = a
-    results[a] = version
+    conflicts[#conflicts + 1] = {a, (tonumber(expected) or 0) + 1, version}
+    results[a] = false
   end
-  versions[session] = version
+  if not forgotten then versions[session] = version end
+  at = at + 3 + n
 end
 
 -- A WAIT behind this call has to cover what came on an earlier connection, so there has to be a write on this one.
@@ -87,40 +80,44 @@ if again then call('HSET', heads, unpack(again)) end
 -- entry's id tells the time.
 if told > 0 then
   local now = match(call('XADD', feed, '*', unpack(pointers)), '%d+')
-  local clock = tonumber(now)
+  local clock, add = tonumber(now), redis.pcall
   local reached, last, broken = {}, 0, nil
-  local add = redis.pcall
+  at = appends + 1
   for a = 1, appends do
-    local version = bases[a]
-    if version then
-      local session, log, first = sessions[a], KEYS[a + 3], places[a] + 3
-      local ms = times[session]
-      ms = '-' .. (tonumber(ms) > clock and ms or now)
+    local version, n = results[a], ARGV[at + 2]
+    if type(version) == 'number' then
+      local session, log = ARGV[a], KEYS[a + 3]
+      local ms = found[a] and match(found[a], '%-(%d+)')
+      ms = '-' .. (ms and tonumber(ms) > clock and ms or now)
       local failed = broken and broken[session]
-      for i = 1, failed and 0 or results[a] - version do
-        local added = add('XADD', log, version + i .. ms, 'e', ARGV[first + i])
-        if type(added) == 'table' then
-          broken = broken or {}
-          broken[session], failed = added, added
-          break
+      if not failed then
+        local before = version - n
+        for i = 1, n do
+          local added = add('XADD', log, before + i .. ms, 'e', ARGV[at + 2 + i])
+          if type(added) == 'table' then
+            broken = broken or {}
+            broken[session], failed = added, added
+            break
+          end
         end
       end
       if failed then
         results[a] = {'error', failed.err}
       else
-        reached[last + 1], reached[last + 2] = session, results[a] .. ms
+        reached[last + 1], reached[last + 2] = session, version .. ms
         last = last + 2
       end
     end
+    at = at + 3 + n
   end
   if last > 0 then call('HSET', heads, unpack(reached)) end
 end
 
 -- What got there first may have been written just now.
 if conflicts then
-  for _, a in ipairs(conflicts) do
-    local from = (tonumber(ARGV[places[a] + 1]) or 0) + 1
-    results[a] = {'conflict', results[a], call('XRANGE', KEYS[a + 3], from, results[a], 'COUNT', 100)}
+  for _, conflict in ipairs(conflicts) do
+    local a, from, version = unpack(conflict)
+    results[a] = {'conflict', version, call('XRANGE', KEYS[a + 3], from, version, 'COUNT', 100)}
   end
 end
 return results

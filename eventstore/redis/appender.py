@@ -147,21 +147,9 @@ class Appender:
 
     def _command(self, group: Group) -> Command:
         """Return the call of the script for a group."""
-        partition = group.partition
-        keys = [self._keys.heads(partition), self._keys.feed(partition), self._keys.tombstones(partition)]
-        arguments: list[Any] = []
-        for pending in group.members:
-            append = pending.append
-            keys.append(self._keys.log(partition, append.session_key))
-            expected = append.expected
-            arguments += (
-                append.session_key,
-                "any" if expected is ANY else _EXPECTED.get(expected, expected),
-                "" if pending.resend_after is None else pending.resend_after,
-                len(append.entries),
-                *append.entries,
-            )
-        return ("EVALSHA", APPEND.sha, len(keys), *keys, *arguments)
+        members = group.members
+        after = [pending.resend_after for pending in members]
+        return append_command(self._keys, group.partition, [pending.append for pending in members], after)
 
     def _batch(self, group: Group) -> Batch:
         return Batch(self._keys.heads(group.partition), [self._command(group)], APPEND)
@@ -228,6 +216,30 @@ class Appender:
             else:
                 left += self._settle([group], outcome, epoch)
         return left, why
+
+
+def append_command(keys: Keys, partition: int, appends: list[EncodedAppend], after: list[int | None]) -> Command:
+    """Return the call of the script for appends to sessions of one partition.
+
+    Args:
+        keys: The keys of the namespace.
+        partition: The partition.
+        appends: The appends.
+        after: For each of them, a version above which to look for it first; None where it was never sent before.
+    """
+    log = partial(keys.log, partition)
+    sessions = [append.session_key for append in appends]
+    arguments: list[Any] = []
+    for append, looked_for_after in zip(appends, after, strict=True):
+        expected = append.expected
+        arguments += (
+            "any" if expected is ANY else _EXPECTED.get(expected, expected),
+            "" if looked_for_after is None else looked_for_after,
+            len(append.entries),
+            *append.entries,
+        )
+    shared = (keys.heads(partition), keys.feed(partition), keys.tombstones(partition))
+    return ("EVALSHA", APPEND.sha, 3 + len(appends), *shared, *map(log, sessions), *sessions, *arguments)
 
 
 def each(groups: list[Group]) -> Iterator[Pending]:

@@ -21,9 +21,11 @@ from benchmarks import BenchFailed
 from benchmarks.measuring import Timed
 from benchmarks.messages import Message
 from benchmarks.serving import Server
-from eventstore.redis.appender import APPEND
+from eventstore.appending import EncodedAppend
+from eventstore.redis.appender import APPEND, append_command
 from eventstore.redis.commands import Argument, pack
 from eventstore.redis.keys import Keys
+from eventstore.store import ANY
 
 PROGRAMS = ("redis-benchmark", "valkey-benchmark")
 CLIENTS, PIPELINE = 8, 4
@@ -55,11 +57,11 @@ class Limit:
         await redis.script_load(APPEND.text)
         keys = Keys("limit", 1)
         sessions = [f"limit-{number}".encode() for number in range(cls.SESSIONS)]
-        names = [keys.heads(0), keys.feed(0), *(keys.log(0, session) for session in sessions)]
-        words: list[Argument] = ["EVALSHA", APPEND.sha, len(names), *names]
-        for session, message in zip(sessions, messages, strict=True):
-            words += (session, "any", "", 1, message.entry)
-        return cls(server, words)
+        appends = [
+            EncodedAppend(session.decode(), session, ANY, [], [message.entry], len(message.entry))
+            for session, message in zip(sessions, messages, strict=True)
+        ]
+        return cls(server, append_command(keys, 0, appends, [None] * cls.SESSIONS))
 
     async def run(self, calls: int) -> Timed:
         """Make so many calls.
