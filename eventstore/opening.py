@@ -16,11 +16,11 @@ from eventstore.durability import ACCEPTED, Durability
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
 from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
-from eventstore.partitions import check_namespace, check_partitions
+from eventstore.partitions import DEFAULT_PARTITIONS, check_namespace, check_partitions
 from eventstore.redis.addresses import CLUSTER_SCHEMES, SENTINEL_SCHEMES
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
-from eventstore.store import DEFAULT_NAMESPACE, DEFAULT_PARTITIONS, EventStore
+from eventstore.store import DEFAULT_NAMESPACE, EventStore
 
 DEFAULT_TIMEOUT = 10.0
 SCHEMES = {"redis", "rediss", "unix", *CLUSTER_SCHEMES, *SENTINEL_SCHEMES, "embedded", "memory"}
@@ -128,7 +128,8 @@ def open_store(
             Or a ``redis.asyncio.Redis`` client, that of a ``Sentinel.master_for`` included, or a ``RedisCluster``
             client, whose settings are used (the client itself is left alone).
         namespace: Stores of different namespaces on one server know nothing of each other.
-        partitions: Fixed when the namespace is made (16 by default). Leave it out to take what the namespace has.
+        partitions: Fixed when the namespace is made (4 by default; several times its nodes for a cluster). Leave it out
+            to take what the namespace has.
         timeout: Seconds for which a call waits for the server, reconnecting included.
         max_event_bytes: The largest encoded event that is accepted.
         archive: Where the logs are that were archived: ``file:///directory``, or an

@@ -9,6 +9,8 @@ from eventstore.errors import InvalidInput, shown
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 MAX_PARTITIONS = 1024
+DEFAULT_PARTITIONS = 4
+"""The fewer there are, the more appends share a script call; the more, the more nodes of a cluster share the load."""
 
 
 def check_namespace(namespace: object) -> str:

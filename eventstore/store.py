@@ -17,7 +17,6 @@ from eventstore.events import Event, RecordedEvent
 from eventstore.feed import Feed, Pointer, Position
 
 DEFAULT_NAMESPACE = "contextengine"
-DEFAULT_PARTITIONS = 16
 MAX_NUMBER = 2**53 - 1
 """The largest version, bound or count: what Lua's numbers can hold exactly."""
 PAGE = 250

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 
 from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
 from eventstore.logs import get_logger
-from eventstore.partitions import check_namespace, check_partitions
+from eventstore.partitions import DEFAULT_PARTITIONS, check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.link import Link
 from eventstore.redis.links import Links, Pauses
 from eventstore.redis.sentinels import Sentinels
 from eventstore.redis.topology import OneServer, Topology
-from eventstore.store import DEFAULT_PARTITIONS
 
 log = get_logger("redis")
 
@@ -106,7 +105,7 @@ async def open_namespace(links: Links, namespace: str, partitions: int | None) -
     Args:
         links: Where it is.
         namespace: Its name.
-        partitions: The count that the caller wants; None for whatever it has (16 if it is new).
+        partitions: The count that the caller wants; None for whatever it has (4 if it is new).
 
     Raises:
         InvalidInput: The name or the count is not allowed.

@@ -99,7 +99,7 @@ def test_a_session_is_shown(directory: Path) -> None:
     assert '{"type":"SessionStarted"' in out
     assert "--input" in out
     assert "docs/GUARANTEES.md" in out
-    assert "XRANGE '{contextengine:11}:log:travel-rebooking' - +" in out
+    assert "XRANGE '{contextengine:3}:log:travel-rebooking' - +" in out
 
 
 def test_a_history_is_made_shorter(directory: Path) -> None:
