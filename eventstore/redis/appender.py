@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from eventstore.appending import EncodedAppend
+from eventstore.partitions import partition_of
 from eventstore.redis.batches import NOT_EXECUTED, Batch
 from eventstore.redis.commands import Command, Script, Unserved, refusal
 from eventstore.redis.keys import Keys
@@ -130,12 +131,12 @@ class Appender:
         """Divide appends by partition, and those of one partition into script calls of bounded size."""
         groups: list[Group] = []
         open_groups: dict[int, Group] = {}
-        known, known_in = self._known, self._known_in
+        known, known_in, partitions = self._known, self._known_in, self._keys.partitions
         for pending in all_pending:
             if not pending.awaited():
                 continue
             append = pending.append
-            partition = self._keys.partition(append.session_key)
+            partition = partition_of(append.session_key, partitions)
             group = open_groups.get(partition)
             if group is None or not group.takes(append.size):
                 group = open_groups[partition] = Group(partition, [])

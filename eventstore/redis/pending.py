@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from eventstore.appending import EncodedAppend
 from eventstore.errors import (
     AppendOutcomeUnknown,
@@ -26,22 +28,29 @@ class PerhapsArchived(AppendOutcomeUnknown):
     """The events of an append whose reply was lost are not in what Redis has of the log; they may be in the archive."""
 
 
-class Pending:
-    """An append on its way, and the future that its caller awaits."""
+class Pending(msgspec.Struct, eq=False):
+    """An append on its way, and the future that its caller awaits.
 
-    __slots__ = ("_room", "_taken", "append", "at_least", "confirmed", "epoch", "future", "resend_after", "sent")
+    Attributes:
+        append: What is to be appended.
+        future: What its caller awaits.
+        room: The room on the way ...
+        taken: ... and how much of it this takes; 0 once it has given it back.
+        at_least: A version that the session had before the first try, as was known in this ``epoch``.
+        resend_after: From where on the next try has to look for the events; None if it need not.
+        sent: Whether a try may have reached a server.
+        confirmed: How durable it is; None where nothing was to be confirmed.
+    """
 
-    def __init__(self, append: EncodedAppend, future: asyncio.Future[Appended], room: Room, taken: int) -> None:
-        """Not be sent yet, and have taken so much of the room on the way."""
-        self._room = room
-        self._taken = taken
-        self.append = append
-        self.future = future
-        self.at_least = 0  # a version that the session had before the first try, as was known in this epoch
-        self.epoch = 0
-        self.resend_after: int | None = None
-        self.sent = False
-        self.confirmed: Confirmed | None = None  # None where nothing was to be confirmed
+    append: EncodedAppend
+    future: asyncio.Future[Appended]
+    room: Room
+    taken: int
+    at_least: int = 0
+    epoch: int = 0
+    resend_after: int | None = None
+    sent: bool = False
+    confirmed: Confirmed | None = None
 
     def missed(self, unserved: Unserved | None) -> None:
         """Note that a try failed, and from where on the next one has to look for the events."""
@@ -64,9 +73,9 @@ class Pending:
 
     def over(self) -> None:
         """Give back the room: it is not on its way any more."""
-        if self._taken:
-            self._room.give_back(self._taken)
-            self._taken = 0
+        if self.taken:
+            self.room.give_back(self.taken)
+            self.taken = 0
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
