@@ -18,6 +18,7 @@ ContextEngineError
 │   ├── NotPermitted             its user may not do that
 │   └── OutOfMemory              it has no memory left; reads go on
 ├── ServerUnfit                  the server's version or settings would lose events
+├── UnknownNamespace             there is no such namespace, and it was not to be made
 ├── PartitionCountMismatch       the namespace was made with another partition count
 ├── CorruptLog                   an entry of the log cannot be read, or a version is missing
 ├── SessionArchived              what is needed of the log lies in an archive, and none was named
@@ -237,6 +238,10 @@ class OutOfMemory(StoreRefused):
 
 class ServerUnfit(ContextEngineError):
     """The server's version or settings would lose or damage the log. The message says what to set."""
+
+
+class UnknownNamespace(ContextEngineError, LookupError):
+    """There is no such namespace, and it was not to be made."""
 
 
 class PartitionCountMismatch(ContextEngineError):

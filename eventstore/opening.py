@@ -14,7 +14,7 @@ from eventstore.archive.places import Archive, open_archive
 from eventstore.codec import DEFAULT_MAX_EVENT_BYTES
 from eventstore.durability import ACCEPTED, Durability
 from eventstore.embedded import DEFAULT_FSYNC, EmbeddedServer
-from eventstore.errors import InvalidInput, UnknownStoreUrl, shown
+from eventstore.errors import InvalidInput, UnknownNamespace, UnknownStoreUrl, shown
 from eventstore.memory.store import MemoryStore
 from eventstore.partitions import DEFAULT_PARTITIONS, check_namespace, check_partitions
 from eventstore.redis.addresses import CLUSTER_SCHEMES, SENTINEL_SCHEMES
@@ -38,6 +38,7 @@ class Opening:
         max_event_bytes: int,
         archive: Archive | str | None,
         durability: str,
+        create: bool,
     ) -> None:
         """Check what can be checked without asking a server."""
         check_namespace(namespace)
@@ -53,6 +54,7 @@ class Opening:
         self._max_event_bytes = max_event_bytes
         self._archive = open_archive(archive)
         self._durability = Durability(durability)
+        self._create = create
         self._store: EventStore | None = None
 
     def __await__(self) -> Generator[Any, None, EventStore]:
@@ -74,6 +76,8 @@ class Opening:
             return await self._open_redis(Links.of_client(self._target, self._timeout))
         scheme, rest = _split(self._target)
         if scheme == "memory":
+            if not self._create:
+                raise UnknownNamespace("What is kept in memory begins with nothing: there is no namespace in it.")
             partitions = self._partitions or DEFAULT_PARTITIONS
             return MemoryStore(self._namespace, partitions, self._max_event_bytes, self._archive, self._durability)
         if scheme == "embedded":
@@ -89,6 +93,7 @@ class Opening:
             on_close,
             self._archive,
             self._durability,
+            create=self._create,
         )
 
     async def _open_embedded(self, rest: str) -> EventStore:
@@ -117,6 +122,7 @@ def open_store(
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
     archive: Archive | str | None = None,
     durability: str = ACCEPTED,
+    create: bool = True,
 ) -> Opening:
     """Open the log. Await the result, or use it with ``async with``.
 
@@ -136,6 +142,7 @@ def open_store(
             `eventstore.archive.places.Archive`. By default what ``CONTEXTENGINE_ARCHIVE`` names, if it is set.
         durability: The level that appends wait for, unless they name another: ``accepted``, ``fsynced``, ``replicated``
             or ``replicated:<replicas>``. See `Durability`.
+        create: Whether to make the namespace if there is none.
 
     Raises:
         UnknownStoreUrl: No store serves such a URL.
@@ -143,6 +150,7 @@ def open_store(
         StoreUnavailable: The server does not answer (when awaited, as the following).
         ServerUnfit: The server's version or settings would lose events, or cannot reach the durability.
         PartitionCountMismatch: The namespace was made with another partition count.
+        UnknownNamespace: There is no such namespace, and it was not to be made.
     """
     if isinstance(target, str):
         _split(target)
@@ -151,7 +159,7 @@ def open_store(
             "A store is opened from a URL or from a redis.asyncio.Redis or RedisCluster client, "
             f"not {type(target).__name__}."
         )
-    return Opening(target, namespace, partitions, timeout, max_event_bytes, archive, durability)
+    return Opening(target, namespace, partitions, timeout, max_event_bytes, archive, durability, create)
 
 
 def _split(url: str) -> tuple[str, str]:

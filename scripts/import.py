@@ -53,7 +53,7 @@ async def import_(
         "refusals": [],
     }
     if not check:
-        async with store_of(url, namespace, archive) as store:
+        async with store_of(url, namespace, archive, create=True) as store:
             told |= await _restore(store, file)
     if as_json:
         print(showing.as_json(told))

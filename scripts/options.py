@@ -15,15 +15,15 @@ from projections.replaying import Moment
 LOCAL = "redis://localhost:6379"
 
 
-def store_of(url: str, namespace: str, archive: str | None = None) -> Opening:
-    """Return the store that the options name.
+def store_of(url: str, namespace: str, archive: str | None = None, *, create: bool = False) -> Opening:
+    """Return the store that the options name. By default a namespace that does not exist is an error.
 
     Raises:
         UnknownStoreUrl: It is one that no other process can see, or none.
     """
     if url.startswith("memory:"):
         raise UnknownStoreUrl("A script cannot see another process's memory: use redis:// or embedded:///directory.")
-    return open_store(url, namespace=namespace, archive=archive)
+    return open_store(url, namespace=namespace, archive=archive, create=create)
 
 
 def time_of(text: str) -> datetime:

@@ -76,7 +76,7 @@ async def seal(
         print(f"Its id is {made.key_id}.")
         return Code.DONE
     signer, believed = signer_of(key), [public_key(text_of(path)) for path in trusted or ()]
-    async with store_of(url, namespace, archive) as store:
+    async with store_of(url, namespace, archive, create=every is not None) as store:
         sealer = Sealer(store, signer, believed)
 
         async def sealed(done: Round) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable
+from eventstore.errors import PartitionCountMismatch, ServerUnfit, StoreRefused, StoreUnavailable, UnknownNamespace
 from eventstore.logs import get_logger
 from eventstore.partitions import DEFAULT_PARTITIONS, check_namespace, check_partitions
 from eventstore.redis.keys import namespace_key
@@ -99,21 +99,25 @@ def _warn_once(server: str | None, action: str, text: str) -> None:
         log.warning(text, action=action)
 
 
-async def open_namespace(links: Links, namespace: str, partitions: int | None) -> int:
-    """Return the partition count of a namespace, making the namespace if it is new.
+async def open_namespace(links: Links, namespace: str, partitions: int | None, *, create: bool = True) -> int:
+    """Return the partition count of a namespace.
 
     Args:
         links: Where it is.
         namespace: Its name.
         partitions: The count that the caller wants; None for whatever it has (4 if it is new).
+        create: Whether to make it if it is new.
 
     Raises:
         InvalidInput: The name or the count is not allowed.
         PartitionCountMismatch: The namespace has another count than the caller wants.
+        UnknownNamespace: It is new, and not to be made.
     """
     key = namespace_key(check_namespace(namespace))
     wanted = DEFAULT_PARTITIONS if partitions is None else check_partitions(partitions)
     found = await links.call("HGET", key, "partitions")
+    if found is None and not create:
+        raise UnknownNamespace(f"There is no namespace {namespace!r} on this server: check its name, and the URL.")
     if found is None:  # who may only read does not even try to make it
         await links.call("HSETNX", key, "partitions", wanted)
         found = await links.call("HGET", key, "partitions")

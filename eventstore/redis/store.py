@@ -44,6 +44,8 @@ class RedisStore(Reads):
         on_close: Callable[[], Awaitable[None]] | None = None,
         archive: Archive | None = None,
         durability: Durability = ACCEPTED,
+        *,
+        create: bool = True,
     ) -> Self:
         """Check the server and the namespace, and return the store. ``on_close`` is awaited after the store's close.
 
@@ -52,11 +54,12 @@ class RedisStore(Reads):
             ServerUnfit: Its version or settings would lose events, or cannot reach the durability.
             StoreRefused: The server refuses the credentials.
             PartitionCountMismatch: The namespace was made with another count.
+            UnknownNamespace: There is no such namespace, and ``create`` is False.
         """
         try:
             await links.discover()
             await check_servers(links)
-            count = await open_namespace(links, namespace, partitions)
+            count = await open_namespace(links, namespace, partitions, create=create)
             store = cls(links, namespace, count, max_event_bytes, on_close, archive, durability)
             await store._appender(durability)  # it refuses a level that cannot be reached
         except BaseException as error:

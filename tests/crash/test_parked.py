@@ -86,6 +86,7 @@ async def test_parked_sessions_outlive_everybody_and_are_retried(
 
 async def test_nothing_parked(server: Server, run: Callable[..., Any]) -> None:
     """Where nothing is parked, lists are empty and a retry of all has nothing to do."""
+    await (await open_store(server.url)).aclose()
     assert await run("list") == []
     assert await run("retry", "--all") == []
     server.stop()

@@ -20,6 +20,7 @@ class Audit:
     """A store, a key, and the scripts."""
 
     def __init__(self, url: str, namespace: str, directory: Path) -> None:
+        self.url, self.namespace = url, namespace
         self.where = ("--url", url, "--namespace", namespace)
         self.directory = directory
         self.key, self.public = directory / "key", directory / "key.pub"
@@ -101,9 +102,36 @@ async def test_seal_and_verify(audit: Audit, monkeypatch: pytest.MonkeyPatch) ->
 )
 async def test_what_cannot_begin(audit: Audit, name: str, arguments: list[str], reason: str) -> None:
     """A file, key or session that is not there ends a script with code 2 and a sentence."""
+    await (await open_store(audit.url, namespace=audit.namespace)).aclose()
     code, told = await audit.run(name, *arguments)
     assert code == 2
     assert reason in str(told["stopped"])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("archive.py", ["list"]),
+        ("audit_report.py", ["s", "-o", "x"]),
+        ("export.py", ["-o", "x"]),
+        ("forget.py", ["s", "--by", "me", "--reason", "asked", "--unsigned"]),
+        ("parked.py", ["list"]),
+        ("rebuild.py", []),
+        ("replay.py", ["--all"]),
+        ("replay.py", ["s"]),
+        ("seal.py", []),
+        ("verify.py", []),
+    ],
+)
+async def test_a_namespace_that_is_not_there(audit: Audit, name: str, arguments: list[str]) -> None:
+    """A misspelt namespace is named, instead of being made and found to be in order."""
+    arguments += ["--key", str(audit.key)] if name == "seal.py" else []
+    arguments += ["--archive", audit.directory.as_uri()] if name == "archive.py" else []
+    done = script(name, *arguments, "--url", audit.url, "--namespace", "misspelt")
+    assert done.returncode == 2
+    assert "There is no namespace 'misspelt' on this server" in done.stdout + done.stderr
+    async with Redis.from_url(audit.url) as redis:
+        assert not await redis.exists("{misspelt}:namespace")
 
 
 def test_a_server_that_is_away(directory: Path) -> None:

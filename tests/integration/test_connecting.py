@@ -19,6 +19,7 @@ from contextengine import (
     ServerUnfit,
     StoreRefused,
     StoreUnavailable,
+    UnknownNamespace,
     UnknownStoreUrl,
     get_redis_client,
 )
@@ -237,12 +238,23 @@ class TestRefusals:
     @pytest.mark.guarantee("S2")
     async def test_another_partition_count(self, redis_url: str, namespace: str) -> None:
         """A namespace has the count with which it was made; leaving it out takes that."""
-        async with open_store(redis_url, namespace=namespace, partitions=4) as store:
-            assert store.partitions == 4
-        with pytest.raises(PartitionCountMismatch, match="4 partitions"):
+        async with open_store(redis_url, namespace=namespace, partitions=5) as store:
+            assert store.partitions == 5
+        with pytest.raises(PartitionCountMismatch, match="5 partitions"):
             await open_store(redis_url, namespace=namespace, partitions=8)
         async with open_store(redis_url, namespace=namespace) as store:
-            assert store.partitions == 4
+            assert store.partitions == 5
+
+    async def test_a_namespace_that_is_not_to_be_made(self, redis_url: str, namespace: str) -> None:
+        """Who only wants what is there is told that nothing is, and leaves nothing behind."""
+        with pytest.raises(UnknownNamespace, match=f"There is no namespace '{namespace}'"):
+            await open_store(redis_url, namespace=namespace, create=False)
+        async with Redis.from_url(redis_url) as client:
+            assert not [key async for key in client.scan_iter(match=f"*{namespace}*")]
+        await (await open_store(redis_url, namespace=namespace)).aclose()
+        await (await open_store(redis_url, namespace=namespace, create=False)).aclose()
+        with pytest.raises(UnknownNamespace):
+            await open_store("memory://", create=False)
 
     @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"])
     @pytest.mark.guarantee("S2")
