@@ -329,6 +329,40 @@ ODD = ["s", "}:history@1:x", "0}:feed", "history@1:", "parked"]
 """Sessions, some named as if their logs were something else."""
 
 
+ELSEWHERE: list[tuple[str | int, ...]] = [
+    ("FLUSHDB",),
+    ("FLUSHALL",),
+    ("SWAPDB", 0, 1),
+    ("EVAL", "return redis.call('DEL', KEYS[1])", 1, "{other:0}:log:s"),
+    ("FUNCTION", "LOAD", "#!lua name=harm\nredis.register_function('harm', function(k) return 1 end)"),
+    ("FUNCTION", "FLUSH"),
+    ("SCRIPT", "FLUSH"),
+    ("SCRIPT", "KILL"),
+    ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+    ("CONFIG", "GET", "requirepass"),
+    ("ACL", "SETUSER", "me", "on", "nopass", "+@all", "~*"),
+    ("ACL", "LIST"),
+    ("SHUTDOWN", "NOSAVE"),
+    ("REPLICAOF", "localhost", 1),
+    ("BGREWRITEAOF",),
+    ("SAVE",),
+    ("MONITOR",),
+    ("CLIENT", "PAUSE", 1000),
+    ("KEYS", "*"),
+    ("SCAN", 0),
+    ("RANDOMKEY",),
+    ("DBSIZE",),
+    ("XADD", "{other:0}:log:s", "*", "e", "x"),
+    ("XRANGE", "{other:0}:log:s", "-", "+"),
+    ("HSETNX", "{other}:namespace", "partitions", 1),
+    ("GET", "secret of somebody else"),
+    ("DEL", "{other:0}:log:s"),
+    ("UNLINK", "secret of somebody else"),
+    ("RENAME", "{contextengine:0}:heads", "{other:0}:heads"),
+]
+"""Commands that would hurt the server, or what is not of this namespace."""
+
+
 def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str | bytes | int, ...]]:
     """Return commands that would hurt a log, or what it stands on."""
     partition = log.partition(":log:")[0]
@@ -366,9 +400,6 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("SORT", other, "STORE", log),
         ("BITOP", "NOT", log, other),
         ("SUNIONSTORE", log, other),
-        ("FLUSHDB",),
-        ("FLUSHALL",),
-        ("SWAPDB", 0, 1),
         ("EVAL", harm, 1, log),
         ("EVAL", "return 1", 0),
         ("EVALSHA", foreign, 1, log),
@@ -376,30 +407,9 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("EVALSHA", COMMIT.sha, 4, other, other, log, heads, "s", "0", "", 2, "DEL", log),
         ("EVALSHA", COMMIT.sha, 2, heads, heads, "s", "0", "", 4, "XTRIM", log, "MAXLEN", "0"),
         ("EVALSHA", READ.sha, 4, other, log, heads, log, 1, "s", "DEL"),
-        ("FUNCTION", "LOAD", "#!lua name=harm\nredis.register_function('harm', function(k) return 1 end)"),
-        ("FUNCTION", "FLUSH"),
         ("FCALL", "harm", 1, log),
-        ("SCRIPT", "FLUSH"),
-        ("SCRIPT", "KILL"),
-        ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
-        ("CONFIG", "GET", "requirepass"),
-        ("ACL", "SETUSER", "me", "on", "nopass", "+@all", "~*"),
-        ("ACL", "LIST"),
-        ("SHUTDOWN", "NOSAVE"),
-        ("REPLICAOF", "localhost", 1),
-        ("BGREWRITEAOF",),
-        ("SAVE",),
-        ("MONITOR",),
-        ("CLIENT", "PAUSE", 1000),
-        ("KEYS", "*"),
-        ("SCAN", 0),
-        ("RANDOMKEY",),
-        ("DBSIZE",),
-        ("XADD", "{other:0}:log:s", "*", "e", "x"),
-        ("XRANGE", "{other:0}:log:s", "-", "+"),
-        ("HSETNX", "{other}:namespace", "partitions", 1),
         ("HSET", "{contextengine}:namespace", "partitions", 1),
-        ("GET", "secret of somebody else"),
+        *ELSEWHERE,
     ]
 
 
@@ -430,6 +440,20 @@ class TestMayNot:
                         await user.execute_command(*attack)  # type: ignore[no-untyped-call]
                     denied = isinstance(refused.value, NoPermissionError) or "script" in str(refused.value)
                     assert denied, f"{role} is not denied {attack}: {refused.value}"
+        assert await guarded.everything() == before
+
+    @pytest.mark.guarantee("S6")
+    async def test_a_custodian_keeps_to_its_namespace(self, guarded: Guarded) -> None:
+        """Who may take a log away may do so here: the server, and what belongs to others, are out of reach."""
+        async with open_store(guarded.url("writer")) as store:
+            await store.append("s", MessageAdded("user", "a"))
+        await guarded.admin.set("secret of somebody else", "x")
+        await guarded.admin.xadd("{other:0}:log:s", {"e": "x"})
+        before = await guarded.everything()
+        async with Redis.from_url(guarded.url("custodian")) as user:
+            for attack in ELSEWHERE:
+                with pytest.raises(NoPermissionError):
+                    await user.execute_command(*attack)  # type: ignore[no-untyped-call]
         assert await guarded.everything() == before
 
     @pytest.mark.parametrize("role", ["reader", "auditor"])
