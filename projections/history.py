@@ -227,8 +227,11 @@ def _ms_of(event: RecordedEvent) -> int:
 
 
 def time_of(event: RecordedEvent) -> str:
-    """Write when an event happened as naive UTC: to the microsecond if it brought its own time, else as recorded."""
+    """Write when an event happened as naive UTC: its own time if it brought one, to the microsecond if that has some.
+
+    So a copy that tells when the original was recorded, as in a fork, reads like the original.
+    """
     own = event.occurred_at
     if own is None:
         return naive_iso(event.recorded_ms)
-    return own.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return own.replace(tzinfo=None).isoformat(timespec="microseconds" if own.microsecond % 1000 else "milliseconds")
