@@ -125,11 +125,10 @@ class Archivist:
             for start in range(0, len(idlers), SESSIONS_AT_ONCE):
                 batch = idlers[start : start + SESSIONS_AT_ONCE]
                 await self._projector.project_or_park(batch)
-                parked = await self._views.parked_among(batch)
                 for snapshot in await self._views.read_sessions(batch):
                     session_id = snapshot.session_id
                     filed = session_id in archived and archived[session_id].version == heads[session_id].version
-                    if snapshot.state.ended and session_id not in parked and not (filed and snapshot.let_go):
+                    if snapshot.state.ended and not snapshot.value and not (filed and snapshot.let_go):
                         yield session_id
 
     async def archive(self, session_id: str, idle: timedelta = timedelta(0)) -> Filed:
@@ -245,9 +244,9 @@ class Archivist:
         if head.recorded_ms > (now - idle).timestamp() * 1000:
             return "something was appended to it too recently"
         await self._projector.project_or_park([session_id])
-        if await self._views.parked_among([session_id]):
-            return "it is parked: its events cannot be folded"
         (snapshot,) = await self._views.read_sessions([session_id])
+        if snapshot.value:
+            return "it is parked: its events cannot be folded"
         return "" if snapshot.state.ended else "it has not ended"
 
     async def _written(self, session_id: str) -> tuple[bytes, ChainHead, int, str]:

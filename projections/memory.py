@@ -56,9 +56,10 @@ class MemoryViews:
         self._attempts: Counter[str] = Counter()
         self._leases: dict[str, tuple[str, float]] = {}
 
-    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
-        """Return the session views."""
-        return [self._snapshot(session_id, None) for session_id in session_ids]
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
+        """Return the session views, and whether each is parked."""
+        parked = {check_session_id(session_id) for session_id in self._parked}
+        return [self._snapshot(session_id, check_session_id(session_id) in parked) for session_id in session_ids]
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
@@ -155,10 +156,6 @@ class MemoryViews:
     async def parked(self) -> list[Parked]:
         """Return all parked sessions."""
         return list(self._parked.values())
-
-    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
-        """Return which of these sessions are parked."""
-        return {session_id for session_id in session_ids if session_id in self._parked}
 
     async def count_attempt(self, session_id: str) -> int:
         """Count an attempt at a session, before the work begins."""

@@ -49,8 +49,7 @@ class Projector:
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
             changes = []
-            parked, snapshots = await asyncio.gather(views.parked_among(batch), views.read_sessions(batch))
-            todo = [snapshot for snapshot in snapshots if though_parked or snapshot.session_id not in parked]
+            todo = [each for each in await views.read_sessions(batch) if though_parked or not each.value]
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
             in_order = sorted(todo, key=lambda snapshot: not snapshot.complete)
             found = [await self._change(snapshot) for snapshot in in_order if snapshot.complete]
@@ -117,7 +116,7 @@ class Projector:
             await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
 
-    async def _change(self, snapshot: Snapshot[None]) -> tuple[ViewsChange | None, Failure | None]:
+    async def _change(self, snapshot: Snapshot[Any]) -> tuple[ViewsChange | None, Failure | None]:
         """Fold what stands after a snapshot; up to an event that cannot be folded, if there is one."""
         if not snapshot.tail and snapshot.damage is None and snapshot.forked is None:
             return None, None
@@ -132,7 +131,7 @@ class Projector:
         except (FoldFailed, CorruptLog) as failure:
             return (await self._before(snapshot, failure.version) if snapshot.forked is None else None), failure
 
-    async def _before(self, snapshot: Snapshot[None], version: int) -> ViewsChange | None:
+    async def _before(self, snapshot: Snapshot[Any], version: int) -> ViewsChange | None:
         """Fold what stands between a snapshot and an event that cannot be folded; None if nothing does."""
         try:
             rest = self.store.read(snapshot.session_id, after=snapshot.version, until=version - 1, limit=CHUNK)

@@ -179,7 +179,7 @@ class Queries:
             await Following(self._store, views).catch_up()
         except (NotPermitted, OutOfMemory):
             changed = await behind.changed_since(self._store, views.group)
-            return sorted(set(changed) - await views.parked_among(changed))
+            return sorted(each.session_id for each in await views.read_sessions(changed) if not each.value)
         return []
 
     async def _page(
@@ -224,7 +224,7 @@ class Queries:
             if counted == [(session.version, session.state) for session in await views.read_sessions(lacking)]:
                 return behind.totals(stored, counted, [(session.version, session.state) for session in after])
 
-    async def _listed(self, snapshot: Snapshot[None]) -> SessionAt:
+    async def _listed(self, snapshot: Snapshot[Any]) -> SessionAt:
         """Return a session as it stands in a list: if it cannot be brought up to date, as it was when it last could."""
         try:
             change = await self._caught_up(snapshot)

@@ -112,8 +112,8 @@ class Listed(msgspec.Struct, frozen=True, order=True):
 class ViewStore(Protocol):
     """Where views are kept. Every read of a session's views is one round trip and brings the tail along."""
 
-    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
-        """Return the session views."""
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
+        """Return the session views, and whether each is parked."""
         ...
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
@@ -186,10 +186,6 @@ class ViewStore(Protocol):
 
     async def parked(self) -> list[Parked]:
         """Return all parked sessions."""
-        ...
-
-    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
-        """Return which of these sessions are parked."""
         ...
 
     async def count_attempt(self, session_id: str) -> int:

@@ -41,17 +41,19 @@ WHOLE = 5
 class RedisViews(LettingGo):
     """A `projections.views.ViewStore` beside the log on Redis."""
 
-    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[None]]:
-        """Return the session views."""
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
+        """Return the session views, and whether each is parked."""
         if not session_ids:
             return []
         calls: list[Call] = []
         names = await self.names()
         for session_id in session_ids:
-            session_key = check_session_id(session_id)
-            calls.append((self._read_keys(names, session_key), [TAIL, session_key]))
-        replies = await self._links.evaluate_many(READ, calls)
-        return [_snapshot(i, reply, None) for i, reply in zip(session_ids, replies, strict=True)]
+            parked, session_key = self._of_partition(names.parked, session_id)
+            calls.append(([*self._read_keys(names, session_key), parked], [TAIL, session_key, "HEXISTS", session_key]))
+        found = [*zip(session_ids, await self._links.evaluate_many(READ, calls), strict=True)]
+        # Of views whose log has become another one the script tells nothing else.
+        also = await self._parked_among([session_id for session_id, reply in found if len(reply) > WHOLE])
+        return [_snapshot(i, reply, reply[3] == 1 or i in also) for i, reply in found]
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
@@ -208,15 +210,6 @@ class RedisViews(LettingGo):
         replies = await self._links.pipeline(commands)
         return [_parked(value) for reply in replies for value in reply]
 
-    async def parked_among(self, session_ids: Sequence[str]) -> set[str]:
-        """Return which of these sessions are parked."""
-        if not session_ids:
-            return set()
-        names = await self.names()
-        commands = [("HEXISTS", *self._of_partition(names.parked, session_id)) for session_id in session_ids]
-        replies = await self._links.pipeline(commands)
-        return {session_id for session_id, parked in zip(session_ids, replies, strict=True) if parked}
-
     async def count_attempt(self, session_id: str) -> int:
         """Count an attempt at a session, before the work begins."""
         key, session_key = self._of_partition((await self.names()).attempts, session_id)
@@ -235,6 +228,15 @@ class RedisViews(LettingGo):
     async def release(self, session_id: str, holder: str) -> None:
         """End a lease."""
         await self._lease(session_id, holder, 0)
+
+    async def _parked_among(self, session_ids: Sequence[str]) -> set[str]:
+        """Return which of these sessions are parked."""
+        if not session_ids:
+            return set()
+        names = await self.names()
+        commands = [("HEXISTS", *self._of_partition(names.parked, session_id)) for session_id in session_ids]
+        replies = await self._links.pipeline(commands)
+        return {session_id for session_id, parked in zip(session_ids, replies, strict=True) if parked}
 
     async def _lease(self, session_id: str, holder: str, milliseconds: int) -> bool:
         session_key = check_session_id(session_id)

@@ -135,6 +135,23 @@ class TestViews:
         (snapshot,) = await views.read_sessions(["s"])
         assert (snapshot.version, snapshot.state.message_count, snapshot.forked) == (2500, 2500, None)
 
+    @pytest.mark.guarantee("V8", "W2")
+    async def test_of_a_parked_session_stay(self, store: RedisStore) -> None:
+        """A session that is parked is left alone, whatever has become of its log; a retry folds the log that it has."""
+        views = open_views(store)
+        projector = Projector(store, views)
+        await fill(store, *"abc")
+        await projector.project(["s"])
+        await projector.park("s", 4, "for the test")
+        await cut_back(store, 3)
+        await projector.project(["s"])
+        (snapshot,) = await views.read_sessions(["s"])
+        assert snapshot.value
+        assert snapshot.forked is not None
+        assert snapshot.forked.version == 9
+        assert await projector.retry("s") is None
+        await right(store, ["a"])
+
     @pytest.mark.guarantee("V8")
     async def test_take_no_commit_from_another_log(self, store: RedisStore) -> None:
         """What was folded from events that the log has lost meanwhile is not committed, whatever came instead."""
