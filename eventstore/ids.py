@@ -34,8 +34,8 @@ _ids = _Ids(-1, "", itertools.count().__next__)
 def new_event_id() -> str:
     """Return a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 73 random bits.
 
-    The last 48 bits of those of one millisecond count up from the first, as section 6.2 of the RFC has it: an event
-    needs one, and drawing and writing out so many bits for each would be a fifth of what it costs to encode it.
+    The last 48 bits of those of one millisecond count up from the first, as section 6.2 of the RFC has it: every event
+    needs one, and drawing and writing out so many bits for each would cost a good part of encoding it.
     """
     ids, ms = _ids, time.time_ns() // 1_000_000
     if ids.ms != ms:

@@ -58,8 +58,7 @@ class MemoryViews:
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
         """Return the session views, and whether each is parked."""
-        parked = {check_session_id(session_id) for session_id in self._parked}
-        return [self._snapshot(session_id, check_session_id(session_id) in parked) for session_id in session_ids]
+        return [self._snapshot(i, check_session_id(i).decode() in self._parked) for i in session_ids]
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""

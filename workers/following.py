@@ -111,9 +111,8 @@ class FeedWorker(abc.ABC):
             await consumer.beat()
             await self.begin(consumer)
             log.info("Worker started.", action="worker_started", worker=self.name, group=group)
-            while left := await consumer.unfinished(
-                count=256
-            ):  # the connection broke, or it died and has its name again
+            # Where the connection broke, or it died and has its name again:
+            while left := await consumer.unfinished(count=256):
                 await self.work_again(consumer, left)
             while not self._stopping.is_set():
                 if loop.time() >= beat_at:

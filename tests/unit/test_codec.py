@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from eventstore import CorruptLog, InvalidEvent, MessageAdded, UnknownEvent, codec
+from eventstore import CorruptLog, InvalidEvent, MessageAdded, UnknownEvent, codec, ids
 from eventstore.ids import new_event_id
 
 
@@ -104,3 +107,38 @@ def test_event_ids_are_uuid7_and_differ() -> None:
     assert len(ids) == 1000
     pattern = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
     assert all(pattern.fullmatch(event_id) for event_id in ids)
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ids are of the same millisecond, where they have to differ by what else they hold."""
+    monkeypatch.setattr(ids, "time", SimpleNamespace(time_ns=lambda: 1_700_000_000_000_000_000))
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_event_ids_of_threads_differ() -> None:
+    """Threads that make ids in the same millisecond make different ones."""
+    with ThreadPoolExecutor(8) as threads:
+        made = [
+            each for some in threads.map(lambda _: [new_event_id() for _ in range(5000)], range(8)) for each in some
+        ]
+    assert len(set(made)) == 40_000
+
+
+@pytest.mark.usefixtures("stopped_clock")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_event_ids_of_a_forked_process_differ() -> None:
+    """A child does not go on where its parent was, though it begins as a copy of it."""
+    new_event_id()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, new_event_id().encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        theirs, ours = said.read(), new_event_id()
+    assert len(theirs) == len(ours)
+    assert theirs[:13] == ours[:13]
+    assert theirs[:-12] != ours[:-12]
