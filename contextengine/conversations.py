@@ -155,7 +155,7 @@ class Conversations(Open):
             elif isinstance(event.data, MessageAdded) and undone:
                 undone -= 1
             elif isinstance(event.data, MessageAdded):
-                found.append(Message(message_of(event, event.data)))
+                found.append(Message(message_of(event)))
         return found[::-1]
 
 

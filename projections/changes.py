@@ -53,9 +53,11 @@ def fold(session_id: str, base: int, state: SessionState, events: Sequence[Recor
         CorruptLog: A version is missing.
         FoldFailed: A view cannot take one of the events; names its version.
     """
-    for version, event in enumerate(events, base + 1):
-        if event.version != version:
-            raise CorruptLog(session_id, version, f"the next entry has version {event.version}")
+    if [event.version for event in events] != [*range(base + 1, base + 1 + len(events))]:
+        version, found = next(
+            (version, event.version) for version, event in enumerate(events, base + 1) if event.version != version
+        )
+        raise CorruptLog(session_id, version, f"the next entry has version {found}")
     try:
         return _fold(session_id, base, state, events)
     except Exception as error:
@@ -71,8 +73,10 @@ def _fold(session_id: str, base: int, state: SessionState, events: Sequence[Reco
         before=state,
         after=session.fold(state, events) if events else state,
         history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
-        context=context.fold(ContextChange(), [] if types.isdisjoint(context.EVENTS) else events),
-        checkpoints=checkpoints.fold(CheckpointChange(), [] if types.isdisjoint(checkpoints.EVENTS) else events),
+        context=ContextChange() if types.isdisjoint(context.EVENTS) else context.fold(ContextChange(), events),
+        checkpoints=CheckpointChange()
+        if types.isdisjoint(checkpoints.EVENTS)
+        else checkpoints.fold(CheckpointChange(), events),
         recorded_ms=events[-1].recorded_ms if events else None,
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,7 +17,10 @@ Message: TypeAlias = dict[str, Any]
 """``role``, ``content``, ``timestamp`` (naive UTC, ISO 8601), ``metadata``, ``version``; and ``name``, ``tool_calls``
 and ``tool_call_id`` where the message has them."""
 
+T = TypeVar("T")
+
 _encode = msgspec.json.Encoder().encode
+_version_of: Callable[[Message], int] = itemgetter("version")
 
 
 class Versioned(msgspec.Struct, frozen=True):
@@ -68,7 +73,8 @@ class HistoryChange(msgspec.Struct, frozen=True):
         kept: The versions of those among them that stay nevertheless, oldest first.
         removed: How many of the newest messages that were there before go, of those that are not dropped.
         compaction: What stands for those that went; None if that has not changed.
-        added: The messages that come after what remains.
+        added: The events of the messages that come after what remains. They become messages where they are written or
+            shown: a replay needs none.
     """
 
     rewritten: int = 0
@@ -78,37 +84,53 @@ class HistoryChange(msgspec.Struct, frozen=True):
     kept: tuple[int, ...] = ()
     removed: int = 0
     compaction: Compaction | None = None
-    added: tuple[Message, ...] = ()
+    added: tuple[RecordedEvent, ...] = ()
 
     def apply(self, before: History) -> History:
         """Return the history after the change. ``before`` must hold all messages, if some of them go."""
-        stored, staying = [] if self.cleared else before.messages, frozenset(self.kept)
-        kept = [message for message in stored[: self.dropped] if message["version"] in staying]
         unchanged = None if self.cleared else before.compaction
-        rest = stored[self.dropped : len(stored) - self.removed]
-        return History([*kept, *rest, *self.added], self.compaction or unchanged)
+        stored = self.remaining(before.messages, _version_of)
+        return History([*stored, *map(message_of, self.added)], self.compaction or unchanged)
+
+    def remaining(self, stored: list[T], version_of: Callable[[T], int]) -> list[T]:
+        """Return what remains of the messages that were there before, in whatever form they are."""
+        if self.cleared:
+            return []
+        if not self.dropped and not self.removed:
+            return stored
+        staying = frozenset(self.kept)
+        kept = [each for each in stored[: self.dropped] if version_of(each) in staying]
+        return kept + stored[self.dropped : len(stored) - self.removed]
 
 
-def fold(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChange:
+def fold(change: HistoryChange, events: Sequence[RecordedEvent]) -> HistoryChange:
     """Return the change that some more events make."""
-    added: list[Message] = []
-    for event in events:
-        data = event.data
-        if type(data) is MessageAdded:
-            added.append(message_of(event, data))
+    added: list[RecordedEvent] = []
+    for are_messages, run in runs(events):
+        if are_messages:
+            added += run
             continue
-        match data:
-            case HistoryCleared():
-                change, added = HistoryChange(rewritten=event.version, cleared=True), []
-            case HistoryCompacted() as compacted:
-                change, added = _with(change, added), []
-                if takes_effect(compacted, change.rewritten, change.messages):
-                    change = _compacted(change, Compaction(event.version, _ms_of(event), compacted))
-            case HistoryRewound(removed=removed):
-                change, added = _with(change, added), []
-                if 0 < removed <= change.messages:
-                    change = _rewound(change, event.version, removed)
+        for event in run:
+            match event.data:
+                case HistoryCleared():
+                    change, added = HistoryChange(rewritten=event.version, cleared=True), []
+                case HistoryCompacted() as compacted:
+                    change, added = _with(change, added), []
+                    if takes_effect(compacted, change.rewritten, change.messages):
+                        change = _compacted(change, Compaction(event.version, _ms_of(event), compacted))
+                case HistoryRewound(removed=removed):
+                    change, added = _with(change, added), []
+                    if 0 < removed <= change.messages:
+                        change = _rewound(change, event.version, removed)
     return _with(change, added)
+
+
+def runs(events: Sequence[RecordedEvent]) -> Iterable[tuple[bool, Sequence[RecordedEvent]]]:
+    """Divide events into messages that follow each other, and others; say which. Nearly all are messages."""
+    if {type(event.data) for event in events} == {MessageAdded}:
+        return [(True, events)]
+    grouped = itertools.groupby(events, lambda event: type(event.data) is MessageAdded)
+    return ((are_messages, list(run)) for are_messages, run in grouped)
 
 
 def takes_effect(compacted: HistoryCompacted, rewritten: int, messages: int) -> bool:
@@ -152,6 +174,13 @@ def size_of(content: Any, tool_calls: Any) -> int:
     return size if tool_calls is None else size + len(_encode(tool_calls))
 
 
+def size_of_all(messages: Sequence[MessageAdded]) -> int:
+    """Return the `size_of` of messages together: their texts at once, for most are nothing but texts."""
+    texts = [message.content for message in messages if type(message.content) is str]
+    others = [each for message in messages for each in (message.content, message.tool_calls) if type(each) is not str]
+    return len("".join(texts).encode()) + sum([len(_encode(each)) for each in others if each is not None])
+
+
 def naive_iso(ms: int) -> str:
     """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
     return f"{_naive_second(ms // 1000)}.{ms % 1000:03d}"
@@ -162,9 +191,16 @@ def _naive_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
-def _with(change: HistoryChange, added: Sequence[Message]) -> HistoryChange:
+def _with(change: HistoryChange, added: Sequence[RecordedEvent]) -> HistoryChange:
+    """Add messages.
+
+    Raises:
+        ValueError: One was recorded at a time that nobody can write.
+        OverflowError: The same.
+    """
     if not added:
         return change
+    naive_iso(max([event.recorded_ms for event in added]))
     return msgspec.structs.replace(change, messages=change.messages + len(added), added=(*change.added, *added))
 
 
@@ -176,7 +212,7 @@ def _compacted(change: HistoryChange, compaction: Compaction) -> HistoryChange:
     of_stored = min(reach - of_kept, change.messages - len(change.kept) - len(change.added))
     of_added = reach - of_kept - of_stored
     kept = frozenset(event.kept)
-    staying = [message for message in change.added[:of_added] if message["version"] in kept]
+    staying = [added for added in change.added[:of_added] if added.version in kept]
     return msgspec.structs.replace(
         change,
         rewritten=compaction.version,
@@ -204,8 +240,9 @@ def _rewound(change: HistoryChange, version: int, removed: int) -> HistoryChange
     )
 
 
-def message_of(event: RecordedEvent, data: MessageAdded) -> Message:
+def message_of(event: RecordedEvent) -> Message:
     """Return the message that an event adds."""
+    data: Any = event.data
     message: Message = {
         "role": data.role,
         "content": data.content,

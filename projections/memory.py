@@ -17,7 +17,7 @@ from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
 from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
-from projections.history import Compaction, History, Versioned
+from projections.history import Compaction, History, Versioned, message_of
 from projections.session import ACTIVE, SessionState
 from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals
 
@@ -240,12 +240,9 @@ class MemoryViews:
         views = _SessionViews() if change.anew else views
         views.version, views.state = change.version, _encode(change.after)
         if change.history.cleared:
-            views.history, views.compaction = [], b"null"
-        oldest, others = views.history[: change.history.dropped], views.history[change.history.dropped :]
-        staying = frozenset(change.history.kept)
-        kept = [message for message in oldest if _version(message).version in staying]
-        others = others[: len(others) - change.history.removed]
-        views.history = [*kept, *others, *map(_encode, change.history.added)]
+            views.compaction = b"null"
+        remaining = change.history.remaining(views.history, lambda message: _version(message).version)
+        views.history = [*remaining, *[_encode(message_of(event)) for event in change.history.added]]
         if change.history.compaction is not None:
             views.compaction = _encode(change.history.compaction)
         for checkpoint_id, checkpoint in change.checkpoints.stored.items():

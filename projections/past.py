@@ -13,7 +13,7 @@ from eventstore.store import EventStore, check_number
 from projections.changes import ViewsChange, fold
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.context import ContextChange
-from projections.history import History, HistoryChange, Message, message_of
+from projections.history import Compaction, History, HistoryChange, Message, message_of
 from projections.session import EPOCH, SessionState
 
 
@@ -38,11 +38,17 @@ class Past:
         self.version = 0
         self.recorded_ms = 0
         self.state = SessionState()
-        self.history = History()
+        self._said: list[RecordedEvent] = []
+        self._compaction: Compaction | None = None
         self.originals: list[Message] | None = [] if originals else None
         self.context: dict[str, Any] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.writes: dict[tuple[str, str], Writes] = {}
+
+    @property
+    def history(self) -> History:
+        """The history view."""
+        return History([*map(message_of, self._said)], self._compaction)
 
     def take(self, events: Sequence[RecordedEvent]) -> None:
         """Fold the next events.
@@ -75,9 +81,9 @@ class Past:
             after=self.state,
             history=HistoryChange(
                 rewritten=self.state.rewritten,
-                messages=len(self.history.messages),
-                compaction=self.history.compaction,
-                added=tuple(self.history.messages),
+                messages=len(self._said),
+                compaction=self._compaction,
+                added=tuple(self._said),
             ),
             context=ContextChange(self.context),
             checkpoints=CheckpointChange(self.checkpoints, self.writes),
@@ -85,17 +91,17 @@ class Past:
 
     def _change_history(self, change: ViewsChange) -> None:
         changed = change.history
-        if changed.cleared or changed.dropped or changed.removed or changed.compaction is not None:
-            self.history = changed.apply(self.history)
-        else:  # a long history is not copied for each page
-            self.history.messages.extend(changed.added)
+        if changed.cleared or changed.compaction is not None:
+            self._compaction = changed.compaction
+        self._said = changed.remaining(self._said, lambda event: event.version)
+        self._said += changed.added
 
     @staticmethod
     def _note(originals: list[Message], events: Sequence[RecordedEvent]) -> None:
         for event in events:
             match event.data:
-                case MessageAdded() as message:
-                    originals.append(message_of(event, message))
+                case MessageAdded():
+                    originals.append(message_of(event))
                 case HistoryCleared():
                     originals.clear()
                 case HistoryRewound(removed=removed) if 0 < removed <= len(originals):

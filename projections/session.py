@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,6 @@ from eventstore.events import (
     HistoryCleared,
     HistoryCompacted,
     HistoryRewound,
-    MessageAdded,
     RecordedEvent,
     SessionEnded,
     SessionStarted,
@@ -28,7 +26,7 @@ from eventstore.events import (
     UnknownEvent,
 )
 from eventstore.store import MAX_NUMBER
-from projections.history import size_of, takes_effect
+from projections.history import runs, size_of, size_of_all, takes_effect
 
 ACTIVE = "active"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,36 +82,43 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
         return int(bool(self.compaction))
 
 
-def fold(state: SessionState, events: Iterable[RecordedEvent]) -> SessionState:
+def fold(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
     """Return the state after some more events.
 
     A session that nobody created counts each user message as a request, because nobody else counts them. A session that
     ended stays ended: only another end may change its status.
     """
-    fields = msgspec.structs.asdict(state)
-    for is_message, run in itertools.groupby(events, _is_message):
-        if is_message:
-            _take_messages(fields, list(run))
-        else:
-            for event in run:
-                _take(fields, event)
-    return _checked(fields)
+    for are_messages, run in runs(events):
+        state = _with_messages(state, run) if are_messages else _with_others(state, run)
+    return state
 
 
-def _is_message(event: RecordedEvent) -> bool:
-    return type(event.data) is MessageAdded
-
-
-def _take_messages(fields: dict[str, Any], events: list[RecordedEvent]) -> None:
+def _with_messages(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
     """Take messages that follow each other: most events are messages, so these are counted together."""
     messages: list[Any] = [event.data for event in events]
-    _note_time(fields, events[0])
-    _note_time(fields, events[-1])
-    fields["message_count"] += len(messages)
-    fields["history_messages"] += len(messages)
-    fields["history_bytes"] += sum([size_of(message.content, message.tool_calls) for message in messages])
-    if not fields["created"]:
-        fields["request_count"] += [message.role for message in messages].count("user")
+    created_ms, active_ms = state.created_ms, state.active_ms
+    if created_ms or begins_a_session(events[0].session_id, messages[0]):
+        created_ms, active_ms = created_ms or _happened_ms(events[0]), _happened_ms(events[-1])
+    users = 0 if state.created else [message.role for message in messages].count("user")
+    return _bounded(
+        msgspec.structs.replace(
+            state,
+            created_ms=created_ms,
+            active_ms=active_ms,
+            request_count=state.request_count + users,
+            message_count=state.message_count + len(messages),
+            history_messages=state.history_messages + len(messages),
+            history_bytes=state.history_bytes + size_of_all(messages),
+        )
+    )
+
+
+def _with_others(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
+    """Take events that are no messages."""
+    fields = msgspec.structs.asdict(state)
+    for event in events:
+        _take(fields, event)
+    return _checked(fields)
 
 
 def _take(fields: dict[str, Any], event: RecordedEvent) -> None:
@@ -177,9 +182,14 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     fields["total_processing_time"] = float(fields["total_processing_time"])
     if not math.isfinite(fields["total_processing_time"]):
         raise ValueError("the total processing time is not finite")
-    if not all(abs(fields[name]) <= MAX_NUMBER for name in ("request_count", "error_count", "history_bytes")):
+    return _bounded(msgspec.convert(fields, SessionState))
+
+
+def _bounded(state: SessionState) -> SessionState:
+    """Return the state, unless it has counters that no later event could add to."""
+    if not max(abs(state.request_count), abs(state.error_count), abs(state.history_bytes)) <= MAX_NUMBER:
         raise ValueError("a counter is beyond all bounds")
-    return msgspec.convert(fields, SessionState)
+    return state
 
 
 def _happened_ms(event: RecordedEvent) -> int:

@@ -45,11 +45,12 @@ class Script:
     @classmethod
     def load(cls, package: str, name: str) -> Self:
         """Read ``name`` from a package's folder, with what it includes (``-- include package/name``)."""
-        return cls(_INCLUDE.sub(lambda found: _text(found[1], found[2]), _text(package, name)))
+        return cls(_text(package, name))
 
 
 def _text(package: str, name: str) -> str:
-    return files(package).joinpath(name).read_text(encoding="utf-8")
+    text = files(package).joinpath(name).read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: _text(found[1], found[2]), text)
 
 
 class Unserved(StoreUnavailable):

@@ -3,6 +3,6 @@
 
 -- include eventstore.redis/stands.lua
 
-if string.find(ARGV[2], '-', 1, true) then return stands(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) and 1 or 0 end
-local head = redis.call('HGET', KEYS[1], ARGV[1]) or '0-0'
-return tonumber(string.match(head, '%d+')) >= tonumber(ARGV[2]) and 1 or 0
+local head = redis.call('HGET', KEYS[1], ARGV[1])
+if string.find(ARGV[2], '-', 1, true) then return stands(head, KEYS[2], ARGV[2]) and 1 or 0 end
+return tonumber(string.match(head or '0', '%d+')) >= tonumber(ARGV[2]) and 1 or 0

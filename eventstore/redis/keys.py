@@ -6,6 +6,8 @@ What the caller chooses (a session id, a user id) stands last, after a fixed pre
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from eventstore.partitions import partition_of
 
 
@@ -53,6 +55,11 @@ class Keys:
     def every(self, what: bytes) -> bytes:
         """Return a pattern for a key that every partition has."""
         return b"{%s:*}:%s" % (self._namespace, what)
+
+    def of(self, partition: int, session_key: bytes) -> Callable[[bytes], bytes]:
+        """Return what names other keys of a session: `of_session`, where many of them are wanted."""
+        prefix, suffix = self._prefixes[partition], b":" + session_key
+        return lambda what: prefix + what + suffix
 
     def of_session(self, what: bytes, session_key: bytes) -> bytes:
         """Return another key of a session."""

@@ -1,7 +1,6 @@
 -- Whether a log still holds the event in a place ('<version>-<ms>'), on which something was built. It does not if it was
 -- cut back, or goes another way: a server took over that lacked what had been acknowledged, or somebody changed it.
-local function stands(heads, log, session, place)
-  local head = redis.call('HGET', heads, session)
+local function stands(head, log, place)
   if head == place then return true end
   local version = string.match(place, '%d+')
   local found = redis.call('XRANGE', log, version, '+', 'COUNT', 1)[1]

@@ -1,176 +1,168 @@
-"""A change of a session's views as one call of the commit script. `projections.redis.names` tells the keys."""
+"""Changes of sessions' views as calls of the commit script. `projections.redis.names` tells the keys."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from eventstore.ids import check_session_id
-from eventstore.redis.commands import Argument, Call, Script
+from eventstore.redis.commands import Argument, Call, Script, checked
 from eventstore.redis.keys import Keys
+from eventstore.redis.links import Links
 from projections.changes import ViewsChange
-from projections.checkpoints import CheckpointChange
-from projections.context import ContextChange
-from projections.history import HistoryChange
 from projections.redis.names import Names
+from projections.redis.writes import Write, counts_of, indexes, part_writes
 from projections.session import SessionState
 
 COMMIT = Script.load("projections.redis", "commit.lua")
-FORKED = "forked"
-"""The field of the totals that counts the views that had to be made anew."""
-WORDS = 500
-"""The most words of one command: Lua unpacks them onto its stack."""
-
-Write: TypeAlias = tuple[Any, ...]
-"""A command that writes; its second word is its key."""
+MOST_SESSIONS = 32
+MOST_EVENTS = 1000
+"""What one call takes in, about: the server does nothing else meanwhile."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-COUNTS = {
-    "messages": "message_count",
-    "context_operations": "context_operations",
-    "checkpoints": "checkpoint_count",
-    "configured": "configured",
-}
-"""The counts of the totals, and the fields of a session's state that they add up."""
+class CommitCall:
+    """One call of the commit script: changes to the views of sessions of one partition, each written or not.
+
+    What all of them change, the totals and the lists of sessions, is written once.
+    """
+
+    def __init__(self, keys: Keys, names: Names, partition: int) -> None:
+        """Begin with none.
+
+        Args:
+            keys: The keys of the namespace.
+            names: The names of the generation.
+            partition: The partition.
+        """
+        self._keys = keys
+        self._names = names
+        self._partition = partition
+        self.sessions: list[bytes] = []
+        self._places: list[bytes] = []
+        self._others: dict[bytes, None] = {}
+        self._arguments: list[Argument] = []
+        self._lists: dict[tuple[str, str | None], frozenset[bytes]] = {}
+        self._events = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether what else is to be written should go with another call: nobody is to wait long for this one."""
+        return len(self.sessions) >= MOST_SESSIONS or self._events >= MOST_EVENTS
+
+    def take(self, change: ViewsChange, kept: Sequence[bytes], going: Sequence[bytes] = ()) -> None:
+        """Take a change.
+
+        Args:
+            change: What to write.
+            kept: The stored messages that stay of those that the change drops.
+            going: What holds the views, if they are made anew.
+        """
+        names, session_key = self._names, check_session_id(change.session_id)
+        key_of = self._keys.of(self._partition, session_key)
+        before, after = self._lists_of(change.before), self._lists_of(change.after)
+        place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
+        writes = part_writes(key_of, names, change, kept)
+        if change.anew:
+            writes[:0] = [("UNLINK", key) for key in (*going, key_of(names.session))]
+        if before is not after:
+            writes += [("ZREM", index, session_key) for index in before - after]
+        view = ("version", change.version, "state", _encode(change.after), "head", place)
+        lists = (change.after.active_ms, after)
+        self.add(session_key, change.base, place, writes=writes, view=view, counts=counts_of(change), lists=lists)
+        self._events += change.version - change.base
+
+    def add(
+        self,
+        session_key: bytes,
+        base: int,
+        place: str,
+        *,
+        writes: Sequence[Write],
+        view: Sequence[Argument],
+        counts: Sequence[Argument] = (),
+        lists: tuple[int, Collection[bytes]] = (0, ()),
+    ) -> None:
+        """Take what is to be written for a session.
+
+        Args:
+            session_key: The session.
+            base: The version at which its view has to stand.
+            place: What the log has to hold; nothing if it is empty.
+            writes: Commands.
+            view: Fields of the session view, and their values.
+            counts: Fields of the totals, and how much each grows.
+            lists: Where in which lists the session is to stand.
+        """
+        score, indexed = lists
+        words: list[Argument] = [base, place, len(writes)]
+        for write in writes:
+            words += (len(write), *write)
+            self._others[write[1]] = None
+        words += (len(view), *view, len(counts), *counts, score, len(indexed), *indexed)
+        self._others.update(dict.fromkeys(indexed))
+        self.sessions.append(session_key)
+        key_of = self._keys.of(self._partition, session_key)
+        self._places += (key_of(self._names.session), self._keys.log(self._partition, session_key))
+        self._arguments += (len(words), *words)
+
+    def _lists_of(self, state: SessionState) -> frozenset[bytes]:
+        """Return the lists in which a session stands: mostly those of the one before."""
+        if not state.created_ms:
+            return frozenset()
+        which = state.status, state.user_id
+        if which not in self._lists:
+            self._lists[which] = frozenset(indexes(self._keys, self._names, self._partition, state))
+        return self._lists[which]
+
+    def call(self) -> Call:
+        """Return the script's keys and arguments."""
+        keys, partition = self._keys, self._partition
+        totals = keys.shared(partition, self._names.totals)
+        named = [keys.heads(partition), keys.tombstones(partition), totals, *self._places, *self._others]
+        return named, [len(self.sessions), *self.sessions, *self._arguments]
 
 
-def commit_call(
-    keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes], going: Sequence[bytes] = ()
-) -> Call:
-    """Return the commit script's keys and arguments for a change.
+def commit_calls(
+    keys: Keys,
+    names: Names,
+    changes: Iterable[ViewsChange],
+    kept: Mapping[str, Sequence[bytes]],
+    going: Mapping[str, Sequence[bytes]],
+) -> list[CommitCall]:
+    """Divide changes, each of another session, into calls.
 
     Args:
         keys: The keys of the namespace.
         names: The names of the generation.
-        change: What to write.
-        kept: The stored messages that stay of those that the change drops.
-        going: What holds the views, if they are made anew.
+        changes: What to write.
+        kept: By session, the stored messages that stay of those that the change drops.
+        going: By session, what holds the views that are made anew.
     """
-    session_key = check_session_id(change.session_id)
-    session = keys.of_session(names.session, session_key)
-    place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
-    writes: list[Write] = [
-        *(("UNLINK", key) for key in (*going, *([session] if going else []))),
-        ("HSET", session, "version", change.version, "state", _encode(change.after), "head", place),
-        *part_writes(keys, names, change, kept),
-        *_totals(keys.shared(keys.partition(session_key), names.totals), change),
-        *_lists(keys, names, session_key, change),
-    ]
-    return guarded_call(keys, session, session_key, change.base, place, writes)
+    calls: list[CommitCall] = []
+    of_partition: dict[int, CommitCall] = {}
+    for change in changes:
+        session_id = change.session_id
+        partition = keys.partition(check_session_id(session_id))
+        call = of_partition.get(partition)
+        if call is None or call.full:
+            call = of_partition[partition] = CommitCall(keys, names, partition)
+            calls.append(call)
+        call.take(change, kept.get(session_id, ()), going.get(session_id, ()))
+    return calls
 
 
-def guarded_call(
-    keys: Keys, session: bytes, session_key: bytes, base: int, place: str, writes: Sequence[Write]
-) -> Call:
-    """Return the commit script's keys and arguments for commands.
+async def carry_out(links: Links, calls: Sequence[CommitCall]) -> dict[bytes, bool]:
+    """Make calls of the commit script. Return for each session whether it was written.
 
-    Args:
-        keys: The keys of the namespace.
-        session: The key of the session view ...
-        session_key: ... of this session.
-        base: The version at which it has to stand.
-        place: What the log has to hold; nothing if it is empty.
-        writes: The commands.
+    Raises:
+        StoreUnavailable: A node does not answer.
+        StoreRefused: One could not be written. Others may have been.
     """
-    partition = keys.partition(session_key)
-    arguments: list[Argument] = [session_key, base, place]
-    for write in writes:
-        arguments += (len(write), *write)
-    guards = (session, keys.tombstones(partition), keys.log(partition, session_key), keys.heads(partition))
-    return list(dict.fromkeys([*guards, *(key for _, key, *_ in writes)])), arguments
-
-
-def part_writes(keys: Keys, names: Names, change: ViewsChange, kept: Sequence[bytes] = ()) -> Iterator[Write]:
-    """Give what a change writes to the views of a session other than the session view."""
-    session_key = check_session_id(change.session_id)
-    yield from _history(keys, names, session_key, change.history, kept)
-    yield from _context(keys.of_session(names.context, session_key), change.context)
-    yield from _checkpoints(keys, names, session_key, change.checkpoints)
-
-
-def index_key(
-    keys: Keys, names: Names, partition: int, *, status: str | None = None, user_id: str | None = None
-) -> bytes:
-    """Return the key of a partition's list of sessions: of all, of a status, or of a user."""
-    if user_id is not None:
-        return keys.shared(partition, names.sessions + b":user:" + user_id.encode())
-    if status is not None:
-        return keys.shared(partition, names.sessions + b":status:" + status.encode())
-    return keys.shared(partition, names.sessions)
-
-
-def writes_suffix(checkpoint_id: str) -> bytes:
-    """Return what tells the writes of one checkpoint from another's: NUL stands in no id."""
-    return b"\0" + checkpoint_id.encode()
-
-
-def _history(
-    keys: Keys, names: Names, session_key: bytes, change: HistoryChange, kept: Sequence[bytes]
-) -> Iterator[Write]:
-    history, compaction = (keys.of_session(what, session_key) for what in (names.history, names.compaction))
-    if change.cleared:
-        yield ("DEL", history)
-        yield ("DEL", compaction)
-    if change.dropped:
-        yield ("LTRIM", history, change.dropped, -1)
-    if change.removed:
-        yield ("LTRIM", history, 0, -1 - change.removed)
-    for words in _in_chunks(kept[::-1]):
-        yield ("LPUSH", history, *words)
-    if change.compaction is not None:
-        yield ("SET", compaction, _encode(change.compaction))
-    for words in _in_chunks([_encode(message) for message in change.added]):
-        yield ("RPUSH", history, *words)
-
-
-def _context(key: bytes, change: ContextChange) -> Iterator[Write]:
-    for words in _in_chunks(
-        [word for name, value in change.values.items() for word in (name.encode(), _encode(value))]
-    ):
-        yield ("HSET", key, *words)
-    for words in _in_chunks([name.encode() for name in change.deleted]):
-        yield ("HDEL", key, *words)
-
-
-def _checkpoints(keys: Keys, names: Names, session_key: bytes, change: CheckpointChange) -> Iterator[Write]:
-    for checkpoint_id, checkpoint in change.stored.items():
-        yield ("HSET", keys.of_session(names.checkpoints, session_key), checkpoint_id.encode(), _encode(checkpoint))
-        yield ("ZADD", keys.of_session(names.order, session_key), checkpoint["version"], checkpoint_id.encode())
-    for (checkpoint_id, task_id), writes in change.writes.items():
-        owners = keys.of_session(names.writes, session_key)
-        yield ("SADD", owners, checkpoint_id.encode())
-        yield ("HSET", owners + writes_suffix(checkpoint_id), task_id.encode(), _encode(writes))
-
-
-def _totals(key: bytes, change: ViewsChange) -> Iterator[Write]:
-    yield ("HINCRBY", key, "events", change.version - change.base)
-    if change.anew:
-        yield ("HINCRBY", key, FORKED, 1)
-    for name, field in COUNTS.items():
-        if more := getattr(change.after, field) - getattr(change.before, field):
-            yield ("HINCRBY", key, name, more)
-
-
-def _lists(keys: Keys, names: Names, session_key: bytes, change: ViewsChange) -> Iterator[Write]:
-    partition = keys.partition(session_key)
-    before, after = indexes(keys, names, partition, change.before), indexes(keys, names, partition, change.after)
-    for index in before - after:
-        yield ("ZREM", index, session_key)
-    for index in after:
-        yield ("ZADD", index, change.after.active_ms, session_key)
-
-
-def indexes(keys: Keys, names: Names, partition: int, state: SessionState) -> set[bytes]:
-    """Return the lists in which a session stands; none if it is none yet."""
-    if not state.created_ms:
-        return set()
-    of_all = {index_key(keys, names, partition), index_key(keys, names, partition, status=state.status)}
-    return of_all if state.user_id is None else of_all | {index_key(keys, names, partition, user_id=state.user_id)}
-
-
-def _in_chunks(words: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-    return (words[start : start + WORDS] for start in range(0, len(words), WORDS))
+    replies = await links.evaluate_many(COMMIT, [call.call() for call in calls])
+    written: dict[bytes, bool] = {}
+    for call, reply in zip(calls, replies, strict=True):
+        written.update(zip(call.sessions, [result == 1 for result in checked(reply)], strict=True))
+    return written

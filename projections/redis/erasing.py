@@ -16,10 +16,10 @@ from eventstore.redis.reading import fields_of, keys_like, raw_entry
 from eventstore.redis.store import RedisStore
 from eventstore.store import PAGE
 from projections.forgetting.graves import Grave, grave_of
-from projections.redis.commits import COUNTS
 from projections.redis.names import Names
 from projections.redis.seals import CHAIN
 from projections.redis.views import COMPACTING
+from projections.redis.writes import COUNTS
 from projections.views import GENERATION
 
 FORGET = Script.load("projections.redis", "forget.lua")

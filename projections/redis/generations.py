@@ -13,8 +13,8 @@ from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Command, Script
 from eventstore.redis.keys import namespace_key
 from eventstore.redis.store import RedisStore
-from projections.redis.commits import indexes, writes_suffix
 from projections.redis.names import Names, begun_field, building_field, live_field
+from projections.redis.writes import indexes, writes_suffix
 from projections.session import SessionState
 from projections.views import GENERATION
 

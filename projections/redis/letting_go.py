@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
 from projections.changes import ViewsChange
-from projections.redis.commits import COMMIT, Write, guarded_call, part_writes, writes_suffix
+from projections.redis.commits import CommitCall, carry_out
 from projections.redis.generations import Generations
 from projections.redis.names import Names
+from projections.redis.writes import Write, part_writes, writes_suffix
 
 FILL = Script.load("projections.redis", "fill.lua")
 LET_GO = "let-go"
@@ -27,8 +28,7 @@ class LettingGo(Generations):
         """Let all views of a session go but the session view, if they stand at this version."""
         names, session_key = await self.names(), check_session_id(session_id)
         view = self._keys.of_session(names.session, session_key)
-        keys, arguments = await self._leaving(names, session_key, version, GONE)
-        if await self._links.evaluate(COMMIT, keys, arguments) == 1:
+        if await self._leave(names, session_key, version, GONE):
             return True
         stored = await self._links.call("HMGET", view, "version", LET_GO)
         return bool(stored == [str(version).encode(), GONE.encode()])  # done by this very call, whose reply was lost
@@ -40,10 +40,10 @@ class LettingGo(Generations):
         """
         names, session_key = await self.names(), check_session_id(whole.session_id)
         view, claim = self._keys.of_session(names.session, session_key), uuid.uuid4().hex
-        keys, arguments = await self._leaving(names, session_key, whole.version, f"{claim}:0")
-        if await self._links.evaluate(COMMIT, keys, arguments) != 1:
+        if not await self._leave(names, session_key, whole.version, f"{claim}:0"):
             return False
-        pieces = [*_pieces(part_writes(self._keys, names, whole))] or [[]]
+        key_of = self._keys.of(self._keys.partition(session_key), session_key)
+        pieces = [*_pieces(part_writes(key_of, names, whole))] or [[]]
         for number, piece in enumerate(pieces):
             then = "" if number == len(pieces) - 1 else f"{claim}:{number + 1}"
             keys, arguments = _call_of(view, piece)
@@ -53,13 +53,15 @@ class LettingGo(Generations):
                     return False
         return True
 
-    async def _leaving(self, names: Names, session_key: bytes, version: int, mark: str) -> Call:
-        """Return the call that lets everything go but the session view, and marks that one."""
-        view = self._keys.of_session(names.session, session_key)
-        going = await self._parts(names, session_key)
-        # First what makes room: a script that has written is let go on where memory is short.
-        writes: list[Write] = [*(("UNLINK", key) for key in going), ("HSET", view, LET_GO, mark)]
-        return guarded_call(self._keys, view, session_key, version, "", writes)
+    async def _leave(self, names: Names, session_key: bytes, version: int, mark: str) -> bool:
+        """Let everything go but the session view, and mark that one, if it stands at a version; return whether it did.
+
+        First comes what makes room: a script that has written is let go on where memory is short.
+        """
+        going: list[Write] = [("UNLINK", key) for key in await self._parts(names, session_key)]
+        call = CommitCall(self._keys, names, self._keys.partition(session_key))
+        call.add(session_key, version, "", writes=going, view=(LET_GO, mark))
+        return (await carry_out(self._links, [call]))[session_key]
 
     async def _parts(self, names: Names, session_key: bytes) -> list[bytes]:
         """Return the keys of all views of a session but the session view."""
@@ -77,7 +79,7 @@ def _call_of(view: bytes, writes: Sequence[Write]) -> Call:
     return list(dict.fromkeys([view, *(key for _, key, *_ in writes)])), arguments
 
 
-def _pieces(writes: Iterator[Write]) -> Iterator[list[Write]]:
+def _pieces(writes: Iterable[Write]) -> Iterator[list[Write]]:
     """Divide commands into calls of bounded size."""
     piece: list[Write] = []
     size = 0

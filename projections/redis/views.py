@@ -15,13 +15,15 @@ from eventstore.redis.entries import recorded
 from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
-from projections.redis.commits import COMMIT, FORKED, commit_call, index_key, writes_suffix
+from projections.redis.commits import carry_out, commit_calls
 from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
+from projections.redis.writes import FORKED, index_key, writes_suffix
 from projections.session import ACTIVE, SessionState
 from projections.views import TAIL, Forked, Listed, Parked, Snapshot, Totals
 
 READ = Script.load("projections.redis", "read.lua")
+READ_SESSIONS = Script.load("projections.redis", "read_sessions.lua")
 LEASE = Script.load("projections.redis", "lease.lua")
 UNLESS_FORGOTTEN = Script.load("projections.redis", "unless_forgotten.lua")
 
@@ -34,6 +36,8 @@ _compaction = msgspec.json.Decoder(Compaction).decode
 _version = msgspec.json.Decoder(Versioned).decode
 
 COMPACTING = b"compacting"
+READ_AT_ONCE = 64
+"""Session views that one call reads."""
 WHOLE = 5
 """Words of the read script's reply; more tell of views whose log has become another one."""
 
@@ -43,17 +47,23 @@ class RedisViews(LettingGo):
 
     async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
         """Return the session views, and whether each is parked."""
-        if not session_ids:
-            return []
-        calls: list[Call] = []
         names = await self.names()
-        for session_id in session_ids:
-            parked, session_key = self._of_partition(names.parked, session_id)
-            calls.append(([*self._read_keys(names, session_key), parked], [TAIL, session_key, "HEXISTS", session_key]))
-        found = [*zip(session_ids, await self._links.evaluate_many(READ, calls), strict=True)]
-        # Of views whose log has become another one the script tells nothing else.
-        also = await self._parked_among([session_id for session_id, reply in found if len(reply) > WHOLE])
-        return [_snapshot(i, reply, reply[3] == 1 or i in also) for i, reply in found]
+        pages: list[tuple[int, list[str]]] = []
+        of_partition: dict[int, list[str]] = {}
+        for session_id in dict.fromkeys(session_ids):
+            partition = self._keys.partition(check_session_id(session_id))
+            page = of_partition.get(partition)
+            if page is None or len(page) >= READ_AT_ONCE:
+                page = of_partition[partition] = []
+                pages.append((partition, page))
+            page.append(session_id)
+        replies = await self._links.evaluate_many(READ_SESSIONS, [self._read_call(names, *page) for page in pages])
+        found = {
+            session_id: _snapshot(session_id, reply, reply[3] == 1)
+            for (_, page), of_page in zip(pages, replies, strict=True)
+            for session_id, reply in zip(page, of_page, strict=True)
+        }
+        return [found[session_id] for session_id in session_ids]
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
@@ -133,13 +143,8 @@ class RedisViews(LettingGo):
                 for change in batch
                 if change.anew
             }
-            calls = [
-                commit_call(
-                    self._keys, names, change, kept.get(change.session_id, []), going.get(change.session_id, [])
-                )
-                for change in batch
-            ]
-            written += [reply == 1 for reply in await self._links.evaluate_many(COMMIT, calls)]
+            done = await carry_out(self._links, commit_calls(self._keys, names, batch, kept, going))
+            written += [done[check_session_id(change.session_id)] for change in batch]
         return written
 
     async def listed(
@@ -229,15 +234,6 @@ class RedisViews(LettingGo):
         """End a lease."""
         await self._lease(session_id, holder, 0)
 
-    async def _parked_among(self, session_ids: Sequence[str]) -> set[str]:
-        """Return which of these sessions are parked."""
-        if not session_ids:
-            return set()
-        names = await self.names()
-        commands = [("HEXISTS", *self._of_partition(names.parked, session_id)) for session_id in session_ids]
-        replies = await self._links.pipeline(commands)
-        return {session_id for session_id, parked in zip(session_ids, replies, strict=True) if parked}
-
     async def _lease(self, session_id: str, holder: str, milliseconds: int) -> bool:
         session_key = check_session_id(session_id)
         keys = [
@@ -278,6 +274,14 @@ class RedisViews(LettingGo):
         session_key = check_session_id(session_id)
         keys = [*self._read_keys(names, session_key), self._keys.of_session(what, session_key) + suffix]
         return await self._links.evaluate(READ, keys, [TAIL, session_key, *command])
+
+    def _read_call(self, names: Names, partition: int, session_ids: Sequence[str]) -> Call:
+        """Return the call that reads views of sessions of one partition."""
+        keys, sessions = self._keys, [check_session_id(session_id) for session_id in session_ids]
+        named = [keys.heads(partition), keys.shared(partition, names.parked)]
+        for session_key in sessions:
+            named += (keys.of_session(names.session, session_key), keys.log(partition, session_key))
+        return named, [TAIL, *sessions]
 
     def _read_keys(self, names: Names, session_key: bytes) -> list[bytes]:
         """Return the session view, the log and the heads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,13 +18,25 @@ from eventstore import (
     Event,
     EventStore,
     MessageAdded,
+    RecordedEvent,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
     ViewsNotBuilt,
 )
 from eventstore.redis.store import RedisStore
-from projections import GROUP, Projector, Queries, Totals, ViewStore, fold, history, open_views, rebuilding
+from projections import (
+    GROUP,
+    Projector,
+    Queries,
+    SessionState,
+    Totals,
+    ViewStore,
+    fold,
+    open_views,
+    rebuilding,
+    session,
+)
 from projections.auditing import audit
 from projections.following import Following
 from projections.rebuilding import Building, StillServed, drop_old, rebuild
@@ -193,21 +206,21 @@ class TestRebuild:
         self, filled: EventStore, views: ViewStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """If the new views cannot take a session that the old ones could, the old ones go on; unless one accepts it."""
-        sound = history.message_of
+        sound = session.fold
 
-        def fragile(event: Any, data: MessageAdded) -> Any:
-            if data.content == "5":
+        def fragile(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
+            if "5" in [event.data.content for event in events if isinstance(event.data, MessageAdded)]:
                 raise ZeroDivisionError("the fold broke")
-            return sound(event, data)
+            return sound(state, events)
 
         group = views.group
-        monkeypatch.setattr(history, "message_of", fragile)
+        monkeypatch.setattr(session, "fold", fragile)
         done = await rebuilt(filled, views)
         assert (done.phase, [parked.session_id for parked in done.unfoldable]) == ("refused", ["s5"])
         assert (views.group, await views.parked()) == (group, [])
         assert (await rebuilt(filled, views, accept_parked=True)).phase == "switched"
         assert [parked.session_id for parked in await views.parked()] == ["s5"]
-        monkeypatch.setattr(history, "message_of", sound)
+        monkeypatch.setattr(session, "fold", sound)
         assert (await rebuilt(filled, views)).phase == "switched"
         assert await views.parked() == []
         assert await audited(filled, views) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from support.conversation import compaction
@@ -27,7 +28,6 @@ from eventstore.redis import consumer
 from projections import (
     GROUP,
     MISSING,
-    Message,
     Parked,
     Projector,
     Queries,
@@ -544,16 +544,16 @@ class TestParking:
         self, store: EventStore, views: ViewStore, projector: Projector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An event that a fold cannot take parks its session, with version and traceback; the others go on."""
-        from projections import history
+        from projections import session
 
-        sound = history.message_of
+        sound = session.fold
 
-        def fragile(event: RecordedEvent, data: MessageAdded) -> Message:
-            if data.content == "poison":
+        def fragile(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
+            if said("poison") in [event.data for event in events]:
                 raise ZeroDivisionError("the fold broke")
-            return sound(event, data)
+            return sound(state, events)
 
-        monkeypatch.setattr(history, "message_of", fragile)
+        monkeypatch.setattr(session, "fold", fragile)
         await store.append("bad", [said("1"), said("2"), said("poison"), said("4")])
         await store.append("good", said("1"))
         consumer = await store.feed.join(GROUP, "c")
@@ -567,7 +567,7 @@ class TestParking:
         still = await projector.retry("bad")
         assert still is not None
         assert still.version == 3
-        monkeypatch.setattr(history, "message_of", sound)
+        monkeypatch.setattr(session, "fold", sound)
         assert await projector.retry("bad") is None
         assert (await views.read_sessions(["bad"]))[0].version == 4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from machine import SETTINGS, run_machine
 from eventstore import HistoryCompacted, RecordedEvent
 from projections import HistoryAt, Message, Queries, ViewsChange, history, session
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
-from projections.history import History, HistoryChange
+from projections.history import History, HistoryChange, message_of
 from projections.memory import MemoryViews
 from projections.redis import views as redis_views
 from projections.redis.names import Names
@@ -47,7 +47,7 @@ def test_a_fold_that_drops_the_last_message(monkeypatch: pytest.MonkeyPatch) -> 
     """A fold that loses the last message of what it was given is found out."""
     whole = history.fold
 
-    def short(change: HistoryChange, events: Iterable[RecordedEvent]) -> HistoryChange:
+    def short(change: HistoryChange, events: Sequence[RecordedEvent]) -> HistoryChange:
         folded = whole(change, events)
         return msgspec.structs.replace(folded, added=folded.added[:-1])
 
@@ -60,7 +60,7 @@ def test_a_reader_that_does_not_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that shows what was cleared after the view's version is found out."""
 
     def keep(change: HistoryChange, before: History) -> History:
-        return History([*before.messages, *change.added], change.compaction)
+        return History([*before.messages, *map(message_of, change.added)], change.compaction)
 
     monkeypatch.setattr(HistoryChange, "apply", keep)
     with pytest.raises(AssertionError):

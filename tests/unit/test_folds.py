@@ -26,6 +26,7 @@ from eventstore import (
     UnknownEvent,
 )
 from projections import History, SessionState, fold, session
+from projections.history import message_of
 
 
 def recorded(*events: Event | UnknownEvent, first: int = 1) -> list[RecordedEvent]:
@@ -105,7 +106,7 @@ class TestHistory:
             SessionState(),
             recorded(MessageAdded("user", "x", {"m": 1}), MessageAdded("tool", "y", name="f", tool_call_id="c")),
         )
-        assert change.history.added == (
+        assert tuple(map(message_of, change.history.added)) == (
             {
                 "role": "user",
                 "content": "x",
@@ -365,7 +366,7 @@ class TestOwnTimes:
                 MessageAdded("user", "z"),
             ),
         )
-        assert [(m["content"], m["timestamp"]) for m in change.history.added] == [
+        assert [(m["content"], m["timestamp"]) for m in map(message_of, change.history.added)] == [
             ("x", "1970-01-01T00:00:00.500"),
             ("y", "1970-01-01T00:00:00.250123"),
             ("z", "1970-01-01T00:00:04.000"),

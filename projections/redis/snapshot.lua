@@ -1,0 +1,27 @@
+-- A session view and the events after it, at most so many: {version, state, tail, false, whether it is all that is kept}.
+-- Where the log does not hold what the views were folded from, it is as if there were none, and {..., version, state}
+-- tell of those that there are.
+
+-- include eventstore.redis/stands.lua
+
+local function snapshot(session_view, log, head, most)
+  local view = redis.call('HMGET', session_view, 'version', 'state', 'let-go', 'head')
+  local version, place = view[1] or '0', view[4] or ''
+
+  local function events_after() return redis.call('XRANGE', log, string.format('%.0f', version + 1), '+', 'COUNT', most) end
+
+  local tail = {}
+  if place == '' then
+    tail = events_after()
+  elseif head ~= place then
+    tail = redis.call('XRANGE', log, version, '+', 'COUNT', most + 1)
+    if tail[1] and tail[1][1] == place then
+      table.remove(tail, 1)
+    elseif stands(head, log, place) then
+      tail = events_after()
+    else
+      return {'0', false, redis.call('XRANGE', log, '1', '+', 'COUNT', most), false, false, version, view[2]}
+    end
+  end
+  return {version, view[2], tail, false, view[3]}
+end
