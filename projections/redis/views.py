@@ -50,7 +50,7 @@ class RedisViews(LettingGo):
         names = await self.names()
         pages: list[tuple[int, list[str]]] = []
         of_partition: dict[int, list[str]] = {}
-        for session_id in dict.fromkeys(session_ids):
+        for session_id in session_ids:
             partition = self._keys.partition(check_session_id(session_id))
             page = of_partition.get(partition)
             if page is None or len(page) >= READ_AT_ONCE:

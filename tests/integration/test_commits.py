@@ -1,0 +1,106 @@
+"""Commits of many sessions in one call, where the server takes some of them or none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.servers import Server, binaries
+from support.waiting import until
+
+from eventstore import ContextSet, MessageAdded, StoreRefused, open_store
+from eventstore.errors import OutOfMemory
+from eventstore.redis.store import RedisStore
+from projections import Projector, SessionState, Totals, fold
+from projections.changes import ViewsChange
+from projections.redis.names import Names
+from projections.redis.views import RedisViews
+from projections.views import GENERATION
+
+SERVERS = binaries()
+SESSIONS = [f"s{number}" for number in range(80)]
+"""More than one call takes."""
+
+
+class Served:
+    """A store on a server of its own, with a message and a context value in each session."""
+
+    def __init__(self, server: Server, store: RedisStore) -> None:
+        self.server = server
+        self.store = store
+        self.views = RedisViews(store)
+
+    async def fill(self) -> None:
+        """Append."""
+        for session_id in SESSIONS:
+            await self.store.append(session_id, [MessageAdded("user", session_id), ContextSet("k", 1)])
+
+    async def changes(self) -> list[ViewsChange]:
+        """Return what the sessions' events do to their views."""
+        snapshots = await self.views.read_sessions(SESSIONS)
+        return [fold(each.session_id, 0, SessionState(), each.tail) for each in snapshots]
+
+    async def written(self) -> list[str]:
+        """Return the sessions whose views have been written."""
+        return [each.session_id for each in await self.views.read_sessions(SESSIONS) if each.version == 2]
+
+
+@pytest.fixture(params=SERVERS)
+async def served(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[Served]:
+    """Each kind of server in turn."""
+    with Server(SERVERS[request.param], directory) as server:
+        async with open_store(server.url, partitions=1) as store:
+            assert isinstance(store, RedisStore)
+            served = Served(server, store)
+            await served.fill()
+            yield served
+
+
+@pytest.mark.guarantee("V2")
+async def test_one_that_cannot_be_written_keeps_no_other_from_it(served: Served) -> None:
+    """Where somebody has overwritten a view of one session, the error says so; all others are written and counted."""
+    history = served.store.keys.of_session(Names(GENERATION, 1).history, b"s5")
+    served.server.ask("SET", history.decode(), "harm")
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await served.views.commit(await served.changes())
+    others = [session_id for session_id in SESSIONS if session_id != "s5"]
+    assert await served.written() == others
+    assert await served.views.totals() == Totals(79, 79, 79, 79, events=158)
+    served.server.ask("DEL", history.decode())
+    assert await Projector(served.store, served.views).project(SESSIONS) == []
+    assert await served.views.totals() == Totals(80, 80, 80, 80, events=160)
+
+
+@pytest.mark.guarantee("V2")
+async def test_a_server_that_wants_replicas_first(served: Served) -> None:
+    """A commit waits for a server that takes no writes now, and is written when it does."""
+    changes = await served.changes()
+    served.server.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    commit = asyncio.create_task(served.views.commit(changes))
+    before = _calls(served.server)
+    await until(lambda: _calls(served.server) > before + 2 * 3)  # each of its three calls has been refused
+    assert not commit.done()
+    served.server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+    assert await commit == [True] * len(SESSIONS)
+    assert await served.written() == SESSIONS
+    assert await served.views.totals() == Totals(80, 80, 80, 80, events=160)
+
+
+async def test_a_server_without_memory(served: Served) -> None:
+    """Where there is no memory, nothing is written, and the error says that."""
+    changes = await served.changes()
+    served.server.ask("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(OutOfMemory):
+        await served.views.commit(changes)
+    served.server.ask("CONFIG", "SET", "maxmemory", 0)
+    assert await served.written() == []
+    assert await served.views.totals() == Totals()
+    assert await served.views.commit(changes) == [True] * len(SESSIONS)
+
+
+def _calls(server: Server) -> int:
+    """Return how often a script was called, or would have been."""
+    stats = server.ask("INFO", "commandstats").get("cmdstat_evalsha", {})
+    return int(stats.get("calls", 0)) + int(stats.get("rejected_calls", 0))
