@@ -48,7 +48,8 @@ for i = 1, sessions do
   local done, result = pcall(commit, i, at + 1)
   if not done then
     local why = type(result) == 'table' and result.err or result
-    if string.find(why, 'READONLY', 1, true) or string.find(why, 'NOREPLICAS', 1, true) then error(result, 0) end
+    local not_now = string.match(why, 'READONLY.*') or string.match(why, 'NOREPLICAS.*')
+    if not_now then return {err = not_now} end
     result = {err = why}
   end
   results[i] = result
