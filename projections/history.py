@@ -127,6 +127,8 @@ def fold(change: HistoryChange, events: Sequence[RecordedEvent]) -> HistoryChang
 
 def runs(events: Sequence[RecordedEvent]) -> Iterable[tuple[bool, Sequence[RecordedEvent]]]:
     """Divide events into messages that follow each other, and others; say which. Nearly all are messages."""
+    if not events:
+        return []
     if {type(event.data) for event in events} == {MessageAdded}:
         return [(True, events)]
     grouped = itertools.groupby(events, lambda event: type(event.data) is MessageAdded)
@@ -175,10 +177,11 @@ def size_of(content: Any, tool_calls: Any) -> int:
 
 
 def size_of_all(messages: Sequence[MessageAdded]) -> int:
-    """Return the `size_of` of messages together: their texts at once, for most are nothing but texts."""
+    """Return the `size_of` of messages together: first of their texts, for most are nothing but texts."""
     texts = [message.content for message in messages if type(message.content) is str]
     others = [each for message in messages for each in (message.content, message.tool_calls) if type(each) is not str]
-    return len("".join(texts).encode()) + sum([len(_encode(each)) for each in others if each is not None])
+    sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+    return sum(sizes) + sum([len(_encode(each)) for each in others if each is not None])
 
 
 def naive_iso(ms: int) -> str:

@@ -1,7 +1,8 @@
 """Grouped commits: appends that are in flight at the same time leave together.
 
 Appends of one turn of the event loop go out in one write to each node, with one script call for each partition they
-touch. Nobody waits for company: an append that is alone leaves alone in the same turn. And of a crowd, one half leaves
+touch. Nobody waits for company: an append that is alone leaves alone, at once if the last one was alone too, or else in
+the same turn. And of a crowd, one half leaves
 before the turn is over: so the server works on it while the client encodes the other half, instead of each waiting for
 the other.
 
@@ -105,7 +106,7 @@ class Appender:
         """Send what has come together."""
         epoch = self._forget_old_epochs()
         all_pending, self._pending = self._pending, []
-        self._enough = max(LEAST_PER_FLUSH, self._room.taken // 2)
+        self._enough = 1 if self._room.taken == 1 else max(LEAST_PER_FLUSH, self._room.taken // 2)
         by_link: dict[Link, list[Group]] = {}
         for group in self._grouped(all_pending):
             by_link.setdefault(self._link_of(group), []).append(group)

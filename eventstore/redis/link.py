@@ -93,6 +93,7 @@ class Link:
         self._unanswered: deque[_Request] = deque()
         self._wire: Wire | None = None
         self._flushes = False
+        self._alone = False
         self._runner: asyncio.Task[None] | None = None
         self.closed = False
         """Whether it was closed for good."""
@@ -105,11 +106,13 @@ class Link:
     def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """Send commands at the end of this turn of the loop, nothing between them; return the future of their replies.
 
-        An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
+        Who was alone the last time, and has no company on the way, need not wait for the end of the turn. An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
         """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         self.send(commands, partial(_resolve, future))
-        if self._wire is not None and not self._flushes:
+        if self._alone and not self._unanswered:
+            self.flush()
+        elif self._wire is not None and not self._flushes:
             self._flushes = True
             self._loop.call_soon(self.flush)
         return future
@@ -136,7 +139,8 @@ class Link:
                 batch.append(request.packed)
                 size += len(request.packed)
                 request.packed = b""
-            self._wire.write(batch[0] if len(batch) == 1 else b"".join(batch))
+            self._alone = len(batch) == 1
+            self._wire.write(batch[0] if self._alone else b"".join(batch))
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and return its reply.
