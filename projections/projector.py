@@ -53,7 +53,8 @@ class Projector:
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
             in_order = sorted(todo, key=lambda snapshot: not snapshot.complete)
             found = [await self._change(snapshot) for snapshot in in_order if snapshot.complete]
-            found += await asyncio.gather(*map(self._change, in_order[len(found) :]))
+            if long := in_order[len(found) :]:
+                found += await asyncio.gather(*map(self._change, long))
             for snapshot, (change, failure) in zip(in_order, found, strict=True):
                 if change is not None:
                     changes.append(change)

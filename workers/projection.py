@@ -71,12 +71,17 @@ class ProjectionWorker(FeedWorker):
     async def work(self, consumer: Consumer, *, wait: float) -> None:
         """Project what was taken last, and take what is new; wait for it only if nothing is to be acknowledged."""
         in_hand, projected, self._in_hand, self._projected = self._in_hand, self._projected, [], []
-        taken, *_ = await asyncio.gather(
-            consumer.take(count=AT_ONCE, wait=0 if in_hand or projected else wait),
-            self._project(in_hand),
-            consumer.ack(projected),
-        )
-        self._in_hand, self._projected = taken, in_hand
+        taking = asyncio.create_task(consumer.take(count=AT_ONCE, wait=0 if in_hand or projected else wait))
+        beside = [taking, *([asyncio.create_task(consumer.ack(projected))] if projected else [])]
+        try:
+            await self._project(in_hand)
+            for task in beside:
+                await task
+        finally:
+            for task in beside:
+                if not task.cancel() and not task.cancelled():
+                    task.exception()  # it is told already, or another is
+        self._in_hand, self._projected = taking.result(), in_hand
 
     async def end(self, consumer: Consumer) -> None:
         """Project what was taken last."""

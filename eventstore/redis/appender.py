@@ -1,10 +1,9 @@
 """Grouped commits: appends that are in flight at the same time leave together.
 
 Appends of one turn of the event loop go out in one write to each node, with one script call for each partition they
-touch. Nobody waits for company: an append that is alone leaves alone, at once if the last one was alone too, or else in
-the same turn. And of a crowd, one half leaves
-before the turn is over: so the server works on it while the client encodes the other half, instead of each waiting for
-the other.
+touch. Nobody waits for company: an append that is alone leaves in the same turn, and at once if the last one was alone
+too. And of a crowd, one half leaves before the turn is over: so the server works on it while the client encodes the
+other half, instead of each waiting for the other.
 
 If the connection breaks, an append that may have reached the server is sent again with a mark, and the script looks for
 its event ids before it writes. The first try pays nothing for that.

@@ -106,7 +106,9 @@ class Link:
     def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """Send commands at the end of this turn of the loop, nothing between them; return the future of their replies.
 
-        Who was alone the last time, and has no company on the way, need not wait for the end of the turn. An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
+        Who was alone the last time, and meets nobody on the way, does not wait for the end of the turn.
+
+        An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
         """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         self.send(commands, partial(_resolve, future))
