@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import statistics
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from benchmarks import BenchFailed
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, answer
 from benchmarks.filling import project_all
 from benchmarks.measuring import Check, Figure, Result, Timed, Values, latencies, percentile, ratios, timed
 from benchmarks.messages import Messages
@@ -62,9 +66,9 @@ async def visible(bench: Bench) -> Result:
             statistics.median((await latencies({"": redis.ping}, calls=bench.size(1000, 500)))[""])
             for _ in range(bench.repeats)
         ]
-        async with working(server, store, GROUP):
-            keys = Keys(store.namespace, store.partitions)
-            probed = _Probed(engine, redis, keys)
+        views = _Views(redis, Keys(store.namespace, store.partitions))
+        async with working(server, store, GROUP), views.watched():
+            probed = _Probed(engine, views)
             await probed.run(bench.messages, bench.size(3, 1))  # to warm up
             p50, p99 = [], []
             for _ in range(bench.repeats):
@@ -85,13 +89,64 @@ async def visible(bench: Bench) -> Result:
     )
 
 
-class _Probed:
-    """Appends at a steady pace, and looks now and then when the view has the newest event."""
+class _Views:
+    """The views of sessions, watched from outside.
 
-    def __init__(self, engine: ContextEngine, redis: Redis, keys: Keys) -> None:
-        self._engine = engine
+    The server tells when one is written, as it tells clients that keep copies of keys (CLIENT TRACKING): asking again
+    and again would keep busy those who are to be measured.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._names = Names(GENERATION, 1)
+        self._written: dict[bytes, asyncio.Future[float]] = {}
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Watch the views whose sessions' names begin with ``probe-``."""
+        prefixes = (self._keys.shared(p, self._names.session + b":probe-") for p in range(self._keys.partitions))
+        words = (word for prefix in prefixes for word in ("PREFIX", prefix))
+        async with self._redis.pubsub() as told, self._redis.client() as tracking:
+            await told.connect()
+            connection: Any = told.connection
+            await connection.send_command("CLIENT", "ID")
+            listener = await connection.read_response()
+            await told.subscribe("__redis__:invalidate")
+            track: tuple[Any, ...] = ("CLIENT", "TRACKING", "ON", "REDIRECT", listener, "BCAST", *words)
+            await answer(tracking.execute_command(*track))  # type: ignore[no-untyped-call]
+            listening = asyncio.create_task(self._listen(told))
+            try:
+                yield
+            finally:
+                listening.cancel()
+
+    async def written(self, session_id: str) -> float:
+        """Return when a view was written for the first time."""
+        try:
+            return await asyncio.wait_for(
+                self._when(self._keys.of_session(self._names.session, session_id.encode())), PATIENCE
+            )
+        except TimeoutError:
+            raise BenchFailed(f"The worker has not projected an event within {PATIENCE:g} s.") from None
+
+    async def _listen(self, told: PubSub) -> None:
+        async for message in told.listen():
+            if message["type"] == "message":
+                for key in message["data"] or ():
+                    if not (when := self._when(key)).done():
+                        when.set_result(time.perf_counter())
+
+    def _when(self, key: bytes) -> asyncio.Future[float]:
+        return self._written.setdefault(key, asyncio.get_running_loop().create_future())
+
+
+class _Probed:
+    """Appends at a steady pace, and notes now and then when the view had the newest event."""
+
+    def __init__(self, engine: ContextEngine, views: _Views) -> None:
+        self._engine = engine
+        self._views = views
         self._runs = itertools.count()
 
     async def run(self, messages: Messages, seconds: float) -> Values:
@@ -104,7 +159,8 @@ class _Probed:
             while not pace.done():
                 session_id, began = f"probe-{run}-{next(sessions)}", time.perf_counter()
                 await self._engine.add_conversation_message(session_id, **next(said).fields)
-                times.append(await self._seen(session_id))
+                acknowledged = time.perf_counter()
+                times.append(max(0.0, await self._views.written(session_id) - acknowledged) * 1e6)
                 await asyncio.sleep(max(0.0, PROBE_EVERY - (time.perf_counter() - began)))
         return times
 
@@ -117,15 +173,6 @@ class _Probed:
                 if early > 0:
                     await asyncio.sleep(early)
                 tasks.create_task(self._engine.add_conversation_message(f"{name}-{number % WRITERS}", **message.fields))
-
-    async def _seen(self, session_id: str) -> float:
-        """Ask for the view of a session's only event until it is there; return the microseconds since now."""
-        view = self._keys.of_session(Names(GENERATION, 1).session, session_id.encode())
-        began = time.perf_counter()
-        while not await self._redis.exists(view):
-            if time.perf_counter() > began + PATIENCE:
-                raise BenchFailed(f"The worker has not projected an event within {PATIENCE:g} s.")
-        return (time.perf_counter() - began) * 1e6
 
 
 async def _append(messages: Messages, engine: ContextEngine, name: str, count: int, each: int | None = None) -> Timed:
