@@ -1,9 +1,10 @@
 -- Append events to sessions of one partition. Each append is all or nothing, and one that fails leaves the others alone.
 --
 -- KEYS: heads, feed, tombstones, then one log per append
--- ARGV: per append its session; then per append: expected ('any', 'none', 'some' or a version), after, n, n entries
---       after is '' on the first try. On a later one it is a version that the session had before the first: the events
---       are then looked for above it, by the id with which each entry begins.
+-- ARGV: per append its session; then per append how, and its entries
+--       how is '<expected>/<after>/<entries>'; '' where that is 'any//1', as nearly always.
+--       expected is 'any', 'none', 'some' or a version. after is empty on the first try. On a later one it is a version that
+--       the session had before the first: the events are then looked for above it, by the id with which each begins.
 -- Returns per append: the session's new version, or {'already', version}, {'conflict', version, entries}, {'forgotten'},
 --   {'unknown'} (on a later try: the events may be in the archive), {'error', why}
 --
@@ -39,10 +40,14 @@ local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
 -- First decide everything, because a script's writes are not rolled back. The result of what is to be written is its
 -- new version, and nothing else is a number until the end.
 local found = call('HMGET', heads, unpack(ARGV, 1, appends))
-local versions, results, pointers, conflicts, again = {}, {}, {}, nil, nil
+local versions, results, pointers, counts, firsts, conflicts, again = {}, {}, {}, {}, {}, nil, nil
 local at, told = appends + 1, 0
 for a = 1, appends do
-  local session, expected, after, n = ARGV[a], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local session, how, expected, after, n = ARGV[a], ARGV[at], 'any', '', 1
+  if how ~= '' then
+    expected, after, n = match(how, '(%w+)/(%d*)/(%d+)')
+    n = tonumber(n)
+  end
   local version, forgotten = versions[session], false
   if not version then
     version = found[a] and tonumber(match(found[a], '%d+')) or 0
@@ -50,7 +55,7 @@ for a = 1, appends do
   end
   local there, hidden
   if after ~= '' and not forgotten then
-    there, hidden = version_of_event(KEYS[a + 3], string.sub(ARGV[at + 3], 3, 38), tonumber(after))
+    there, hidden = version_of_event(KEYS[a + 3], string.sub(ARGV[at + 1], 3, 38), tonumber(after))
   end
   if forgotten then
     results[a] = {'forgotten'}
@@ -61,7 +66,7 @@ for a = 1, appends do
     if found[a] then again = {session, found[a]} end
   elseif expected == 'any' or as_expected(expected, version) then
     version = version + n
-    results[a] = version
+    results[a], counts[a], firsts[a] = version, n, at + 1
     pointers[told + 1], pointers[told + 2] = session, version .. '/' .. n
     told = told + 2
   else
@@ -70,7 +75,7 @@ for a = 1, appends do
     results[a] = false
   end
   if not forgotten then versions[session] = version end
-  at = at + 3 + n
+  at = at + 1 + n
 end
 
 -- A WAIT behind this call has to cover what came on an earlier connection, so there has to be a write on this one.
@@ -82,18 +87,16 @@ if told > 0 then
   local now = match(call('XADD', feed, '*', unpack(pointers)), '%d+')
   local clock, add = tonumber(now), redis.pcall
   local reached, last, broken = {}, 0, nil
-  at = appends + 1
   for a = 1, appends do
-    local version, n = results[a], ARGV[at + 2]
-    if type(version) == 'number' then
-      local session, log = ARGV[a], KEYS[a + 3]
+    local n = counts[a]
+    if n then
+      local session, log, version, first = ARGV[a], KEYS[a + 3], results[a], firsts[a]
       local ms = found[a] and match(found[a], '%-(%d+)')
       ms = '-' .. (ms and tonumber(ms) > clock and ms or now)
-      local failed = broken and broken[session]
+      local place, failed = version .. ms, broken and broken[session]
       if not failed then
-        local before = version - n
         for i = 1, n do
-          local added = add('XADD', log, before + i .. ms, 'e', ARGV[at + 2 + i])
+          local added = add('XADD', log, i == n and place or version - n + i .. ms, 'e', ARGV[first + i - 1])
           if type(added) == 'table' then
             broken = broken or {}
             broken[session], failed = added, added
@@ -104,11 +107,10 @@ if told > 0 then
       if failed then
         results[a] = {'error', failed.err}
       else
-        reached[last + 1], reached[last + 2] = session, version .. ms
+        reached[last + 1], reached[last + 2] = session, place
         last = last + 2
       end
     end
-    at = at + 3 + n
   end
   if last > 0 then call('HSET', heads, unpack(reached)) end
 end

@@ -41,7 +41,7 @@ MAX_KNOWN_VERSIONS = 10_000
 LEAST_PER_FLUSH = 16
 """With fewer appends than this the end of the loop's turn is waited for."""
 
-_EXPECTED: dict[ExpectedVersion, str] = {NO_STREAM: "none", EXISTS: "some"}
+_EXPECTED: dict[ExpectedVersion, str] = {ANY: "any", NO_STREAM: "none", EXISTS: "some"}
 
 
 class Group:
@@ -232,15 +232,17 @@ def append_command(keys: Keys, partition: int, appends: list[EncodedAppend], aft
     sessions = [append.session_key for append in appends]
     arguments: list[Any] = []
     for append, looked_for_after in zip(appends, after, strict=True):
-        expected = append.expected
-        arguments += (
-            "any" if expected is ANY else _EXPECTED.get(expected, expected),
-            "" if looked_for_after is None else looked_for_after,
-            len(append.entries),
-            *append.entries,
-        )
+        arguments += (_how(append, looked_for_after), *append.entries)
     shared = (keys.heads(partition), keys.feed(partition), keys.tombstones(partition))
     return ("EVALSHA", APPEND.sha, 3 + len(appends), *shared, *map(log, sessions), *sessions, *arguments)
+
+
+def _how(append: EncodedAppend, looked_for_after: int | None) -> str:
+    """Tell the script how to append; nothing where it is one event to a session of any version, for the first time."""
+    expected, count = append.expected, len(append.entries)
+    if expected is ANY and looked_for_after is None and count == 1:
+        return ""
+    return f"{_EXPECTED.get(expected, expected)}/{'' if looked_for_after is None else looked_for_after}/{count}"
 
 
 def each(groups: list[Group]) -> Iterator[Pending]:
