@@ -17,6 +17,8 @@ from projections.context import ContextChange
 from projections.history import HistoryChange
 from projections.session import SessionState
 
+_NO_CONTEXT, _NO_CHECKPOINTS = ContextChange(), CheckpointChange()
+
 
 class ViewsChange(msgspec.Struct, frozen=True):
     """What some events do to a session's views.
@@ -40,8 +42,8 @@ class ViewsChange(msgspec.Struct, frozen=True):
     before: SessionState
     after: SessionState
     history: HistoryChange
-    context: ContextChange
-    checkpoints: CheckpointChange
+    context: ContextChange = _NO_CONTEXT
+    checkpoints: CheckpointChange = _NO_CHECKPOINTS
     recorded_ms: int | None = None
     anew: bool = False
 
@@ -65,19 +67,22 @@ def fold(session_id: str, base: int, state: SessionState, events: Sequence[Recor
 
 
 def _fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:
+    unchanged = HistoryChange(state.rewritten, state.history_messages)
+    if not events:
+        return ViewsChange(session_id, base, base, state, state, unchanged)
     types = {type(event.data) for event in events}
     return ViewsChange(
         session_id=session_id,
         base=base,
         version=base + len(events),
         before=state,
-        after=session.fold(state, events) if events else state,
-        history=history.fold(HistoryChange(state.rewritten, state.history_messages), events),
-        context=ContextChange() if types.isdisjoint(context.EVENTS) else context.fold(ContextChange(), events),
-        checkpoints=CheckpointChange()
+        after=session.fold(state, events),
+        history=history.fold(unchanged, events),
+        context=_NO_CONTEXT if types.isdisjoint(context.EVENTS) else context.fold(_NO_CONTEXT, events),
+        checkpoints=_NO_CHECKPOINTS
         if types.isdisjoint(checkpoints.EVENTS)
-        else checkpoints.fold(CheckpointChange(), events),
-        recorded_ms=events[-1].recorded_ms if events else None,
+        else checkpoints.fold(_NO_CHECKPOINTS, events),
+        recorded_ms=events[-1].recorded_ms,
     )
 
 

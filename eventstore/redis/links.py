@@ -22,6 +22,7 @@ from eventstore.redis.commands import (
     Unserved,
     checked,
     key_of,
+    refusal,
     unserved,
 )
 from eventstore.redis.link import LinkLost
@@ -134,7 +135,9 @@ class Links(Nodes):
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
         """Run a script."""
-        (reply,) = await self.evaluate_many(script, [(keys, arguments)])
+        ((reply,),) = await self.answers([call_of(script, keys, arguments)])
+        if isinstance(reply, Exception):
+            raise refusal(reply)
         return reply
 
     async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
