@@ -37,11 +37,11 @@ end
 local KEYS, ARGV = KEYS, ARGV
 local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
 
--- First decide everything, because a script's writes are not rolled back. The result of what is to be written is its
--- new version, and nothing else is a number until the end.
+-- First decide everything, because a script's writes are not rolled back. Of what is to be written, `counts` has the
+-- number of events, `firsts` where they stand, and `pointers` what the feed is to tell: one pointer for each session.
 local found = call('HMGET', heads, unpack(ARGV, 1, appends))
-local versions, results, pointers, counts, firsts, conflicts, again = {}, {}, {}, {}, {}, nil, nil
-local at, told = appends + 1, 0
+local versions, results, counts, firsts, conflicts, again = {}, {}, {}, {}, nil, nil
+local pointers, pointed, events, at, told = {}, {}, {}, appends + 1, 0
 for a = 1, appends do
   local session, how, expected, after, n = ARGV[a], ARGV[at], 'any', '', 1
   if how ~= '' then
@@ -67,8 +67,13 @@ for a = 1, appends do
   elseif expected == 'any' or as_expected(expected, version) then
     version = version + n
     results[a], counts[a], firsts[a] = version, n, at + 1
-    pointers[told + 1], pointers[told + 2] = session, version .. '/' .. n
-    told = told + 2
+    local pointer = pointed[session]
+    if not pointer then
+      pointer, told = told + 1, told + 2
+      pointed[session], pointers[pointer], events[session] = pointer, session, 0
+    end
+    events[session] = events[session] + n
+    pointers[pointer + 1] = version .. '/' .. events[session]
   else
     conflicts = conflicts or {}
     conflicts[#conflicts + 1] = {a, (tonumber(expected) or 0) + 1, version}
@@ -86,7 +91,7 @@ if again then call('HSET', heads, unpack(again)) end
 if told > 0 then
   local now = match(call('XADD', feed, '*', unpack(pointers)), '%d+')
   local clock, add = tonumber(now), redis.pcall
-  local reached, last, broken = {}, 0, nil
+  local reached, broken = {}, nil
   for a = 1, appends do
     local n = counts[a]
     if n then
@@ -107,12 +112,16 @@ if told > 0 then
       if failed then
         results[a] = {'error', failed.err}
       else
-        reached[last + 1], reached[last + 2] = session, place
-        last = last + 2
+        reached[session] = place
       end
     end
   end
-  if last > 0 then call('HSET', heads, unpack(reached)) end
+  local places, last = {}, 0
+  for session, place in pairs(reached) do
+    places[last + 1], places[last + 2] = session, place
+    last = last + 2
+  end
+  if last > 0 then call('HSET', heads, unpack(places)) end
 end
 
 -- What got there first may have been written just now.

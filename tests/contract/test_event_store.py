@@ -249,6 +249,19 @@ class TestReadAll:
         assert sorted(found) == [("new", 1), ("new", 2), ("old", 3)]
         assert await store.read_all(after=await store.position()) == []
 
+    async def test_appends_that_left_together(self, store: EventStore) -> None:
+        """Many appends at once to one session and to others come once each, conflicts and retries among them aside."""
+        await store.append("hot", said("0"))
+        position = await store.position()
+        appends = [store.append("hot" if n % 2 else f"s{n}", [said(str(n))] * (n % 3 + 1)) for n in range(60)]
+        conflicts = [store.append("hot", said("never"), expected_version=0) for _ in range(3)]
+        done = await asyncio.gather(*appends, *conflicts, return_exceptions=True)
+        assert [type(each).__name__ for each in done[60:]] == ["WrongExpectedVersion"] * 3
+        found = [(event.session_id, event.version) async for event in store.read_all(after=position)]
+        expected = [("hot", version) for version in range(2, 62)]
+        expected += [(f"s{n}", version) for n in range(0, 60, 2) for version in range(1, n % 3 + 2)]
+        assert sorted(found) == sorted(expected)
+
     async def test_from_where_a_group_stands(self, store: EventStore) -> None:
         """What a group has taken and not acknowledged comes after the place that its progress tells."""
         await store.append("done", said("1"))
