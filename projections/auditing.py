@@ -200,7 +200,7 @@ def _sides(claim: Claim, folded: Past) -> tuple[str, Any, Any]:
         case "history":
             return part, stored, folded.history.messages
         case "compaction":
-            return part, msgspec.to_builtins(stored), msgspec.to_builtins(folded.history.compaction)
+            return part, msgspec.to_builtins(stored), msgspec.to_builtins(folded.compaction)
         case "context keys":
             return part, stored, sorted(folded.context)
         case "context":

@@ -104,10 +104,16 @@ class HistoryChange(msgspec.Struct, frozen=True):
 
 
 def fold(change: HistoryChange, events: Sequence[RecordedEvent]) -> HistoryChange:
-    """Return the change that some more events make."""
+    """Return the change that some more events make.
+
+    Raises:
+        ValueError: A message was recorded at a time that nobody can write.
+        OverflowError: The same.
+    """
     added: list[RecordedEvent] = []
     for are_messages, run in runs(events):
         if are_messages:
+            _check_times(run)
             added += run
             continue
         for event in run:
@@ -194,16 +200,20 @@ def _naive_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
-def _with(change: HistoryChange, added: Sequence[RecordedEvent]) -> HistoryChange:
-    """Add messages.
+def _check_times(messages: Sequence[RecordedEvent]) -> None:
+    """Make sure that the events can become messages.
 
     Raises:
         ValueError: One was recorded at a time that nobody can write.
         OverflowError: The same.
     """
+    recorded = [event.recorded_ms for event in messages if event.data.occurred_at is None]  # type: ignore[union-attr]
+    naive_iso(max(recorded, default=0))
+
+
+def _with(change: HistoryChange, added: Sequence[RecordedEvent]) -> HistoryChange:
     if not added:
         return change
-    naive_iso(max([event.recorded_ms for event in added]))
     return msgspec.structs.replace(change, messages=change.messages + len(added), added=(*change.added, *added))
 
 

@@ -25,7 +25,8 @@ class Past:
         version: The version of its log.
         recorded_ms: When that version was recorded, in Unix milliseconds; 0 at version 0.
         state: The session view.
-        history: The history view.
+        history: The history view, made anew each time.
+        compaction: What stands in it for the messages that went; None if nothing does.
         originals: The messages since the last clear, as if nothing had been compacted; None unless asked for.
         context: The context view.
         checkpoints: The checkpoints by id, the last stored last.
@@ -39,7 +40,7 @@ class Past:
         self.recorded_ms = 0
         self.state = SessionState()
         self._said: list[RecordedEvent] = []
-        self._compaction: Compaction | None = None
+        self.compaction: Compaction | None = None
         self.originals: list[Message] | None = [] if originals else None
         self.context: dict[str, Any] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
@@ -48,7 +49,7 @@ class Past:
     @property
     def history(self) -> History:
         """The history view."""
-        return History([*map(message_of, self._said)], self._compaction)
+        return History([*map(message_of, self._said)], self.compaction)
 
     def take(self, events: Sequence[RecordedEvent]) -> None:
         """Fold the next events.
@@ -82,7 +83,7 @@ class Past:
             history=HistoryChange(
                 rewritten=self.state.rewritten,
                 messages=len(self._said),
-                compaction=self._compaction,
+                compaction=self.compaction,
                 added=tuple(self._said),
             ),
             context=ContextChange(self.context),
@@ -92,7 +93,7 @@ class Past:
     def _change_history(self, change: ViewsChange) -> None:
         changed = change.history
         if changed.cleared or changed.compaction is not None:
-            self._compaction = changed.compaction
+            self.compaction = changed.compaction
         self._said = changed.remaining(self._said, lambda event: event.version)
         self._said += changed.added
 

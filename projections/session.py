@@ -88,37 +88,27 @@ def fold(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
     A session that nobody created counts each user message as a request, because nobody else counts them. A session that
     ended stays ended: only another end may change its status.
     """
+    fields, only_messages = msgspec.structs.asdict(state), True
     for are_messages, run in runs(events):
-        state = _with_messages(state, run) if are_messages else _with_others(state, run)
-    return state
+        if are_messages:
+            _take_messages(fields, run)
+        else:
+            only_messages = False
+            for event in run:
+                _take(fields, event)
+    return _bounded(SessionState(**fields) if only_messages else _checked(fields))
 
 
-def _with_messages(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
+def _take_messages(fields: dict[str, Any], events: Sequence[RecordedEvent]) -> None:
     """Take messages that follow each other: most events are messages, so these are counted together."""
     messages: list[Any] = [event.data for event in events]
-    created_ms, active_ms = state.created_ms, state.active_ms
-    if created_ms or begins_a_session(events[0].session_id, messages[0]):
-        created_ms, active_ms = created_ms or _happened_ms(events[0]), _happened_ms(events[-1])
-    users = 0 if state.created else [message.role for message in messages].count("user")
-    return _bounded(
-        msgspec.structs.replace(
-            state,
-            created_ms=created_ms,
-            active_ms=active_ms,
-            request_count=state.request_count + users,
-            message_count=state.message_count + len(messages),
-            history_messages=state.history_messages + len(messages),
-            history_bytes=state.history_bytes + size_of_all(messages),
-        )
-    )
-
-
-def _with_others(state: SessionState, events: Sequence[RecordedEvent]) -> SessionState:
-    """Take events that are no messages."""
-    fields = msgspec.structs.asdict(state)
-    for event in events:
-        _take(fields, event)
-    return _checked(fields)
+    _note_time(fields, events[0])
+    _note_time(fields, events[-1])
+    fields["message_count"] += len(messages)
+    fields["history_messages"] += len(messages)
+    fields["history_bytes"] += size_of_all(messages)
+    if not fields["created"]:
+        fields["request_count"] += [message.role for message in messages].count("user")
 
 
 def _take(fields: dict[str, Any], event: RecordedEvent) -> None:
@@ -182,7 +172,7 @@ def _checked(fields: dict[str, Any]) -> SessionState:
     fields["total_processing_time"] = float(fields["total_processing_time"])
     if not math.isfinite(fields["total_processing_time"]):
         raise ValueError("the total processing time is not finite")
-    return _bounded(msgspec.convert(fields, SessionState))
+    return msgspec.convert(fields, SessionState)
 
 
 def _bounded(state: SessionState) -> SessionState:

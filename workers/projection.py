@@ -77,10 +77,11 @@ class ProjectionWorker(FeedWorker):
             await self._project(in_hand)
             for task in beside:
                 await task
-        finally:
+        except BaseException:
             for task in beside:
-                if not task.cancel() and not task.cancelled():
-                    task.exception()  # it is told already, or another is
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            raise
         self._in_hand, self._projected = taking.result(), in_hand
 
     async def end(self, consumer: Consumer) -> None:

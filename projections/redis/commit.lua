@@ -3,60 +3,85 @@
 -- since.
 -- KEYS: heads, tombstones, totals; per session its view and its log; then every other key that is written
 -- ARGV: how many sessions, the sessions; then per session how many words follow, and these:
---       the version folded from, the place of the last event that was folded ('' for none), and each with its number
---       before it: commands (of each its words), words to set in the session view, counts (field, more),
---       and, behind the score of the session in them, lists
+--         the version folded from, the place of the last event that was folded ('' for none),
+--         #gone, keys that are in the way ...
+--         #view, fields of the session view and their values ...
+--         #counts, fields of the totals and how much each grows ...
+--         the session's score in lists, #lists, lists ...
+--         #commands, and of each: #words, words ...
 -- Returns per session 1 if written; 0 if the views have moved on, the session was forgotten, or the log has lost what was
 --   folded; or an error.
 
 -- include eventstore.redis/stands.lua
 
+-- The place of an event that no log has: views that were folded from it are made anew.
+local NOWHERE = '99999999999999-0'
+
 local call, sessions = redis.call, tonumber(ARGV[1])
 local heads = call('HMGET', KEYS[1], unpack(ARGV, 2, sessions + 1))
-local totals, lists = {}, {}
+local totals, lists, results = {}, {}, {}
+local written, at
 
-local function commit(i, at)
+-- Return the bounds of the words that stand behind their number, and go on behind them.
+local function words()
+  local first = at + 1
+  at = first + ARGV[at]
+  return first, at - 1
+end
+
+local function commit(i)
   local session, view, base, place = ARGV[i + 1], KEYS[2 * i + 2], ARGV[at], ARGV[at + 1]
   if (call('HGET', view, 'version') or '0') ~= base then return 0 end
   if base == '0' and not heads[i] and call('HEXISTS', KEYS[2], redis.sha1hex(session)) == 1 then return 0 end
   if place ~= '' and not stands(heads[i], KEYS[2 * i + 3], place) then return 0 end
 
-  local commands = ARGV[at + 2]
-  at = at + 3
-  for _ = 1, commands do
-    local words = ARGV[at]
-    call(unpack(ARGV, at + 1, at + words))
-    at = at + 1 + words
-  end
-  local last = at + ARGV[at]
-  call('HSET', view, unpack(ARGV, at + 1, last))
-  at, last = last + 1, last + 1 + ARGV[last + 1]
-  for count = at + 1, last, 2 do totals[ARGV[count]] = (totals[ARGV[count]] or 0) + ARGV[count + 1] end
-  local score = ARGV[last + 1]
-  at = last + 2
-  for list = at + 1, at + ARGV[at] do
+  at = at + 2
+  local first, last = words()
+  for key = first, last do call('UNLINK', ARGV[key]) end
+  call('HSET', view, unpack(ARGV, words()))
+  written = view
+  first, last = words()
+  for field = first, last, 2 do totals[ARGV[field]] = (totals[ARGV[field]] or 0) + ARGV[field + 1] end
+  local score = ARGV[at]
+  at = at + 1
+  first, last = words()
+  for list = first, last do
     local members = lists[ARGV[list]] or {}
     members[#members + 1], members[#members + 2] = score, session
     lists[ARGV[list]] = members
   end
+  local commands = ARGV[at]
+  at = at + 1
+  for _ = 1, commands do call(unpack(ARGV, words())) end
   return 1
 end
 
 -- One that cannot be written does not keep the others from it. But where nothing can be written now, that is the reply.
-local results, at = {}, sessions + 2
+local position = {}
+local next_one = sessions + 2
 for i = 1, sessions do
-  local done, result = pcall(commit, i, at + 1)
+  at, next_one, written = next_one + 1, next_one + 1 + ARGV[next_one], nil
+  position[ARGV[i + 1]] = i
+  local done, result = pcall(commit, i)
   if not done then
     local why = type(result) == 'table' and result.err or result
     local not_now = string.match(why, 'READONLY.*') or string.match(why, 'NOREPLICAS.*')
     if not_now then return {err = not_now} end
+    if written then call('HSET', written, 'head', NOWHERE) end
     result = {err = why}
   end
   results[i] = result
-  at = at + 1 + ARGV[at]
 end
 for field, more in pairs(totals) do
-  if more ~= 0 then call('HINCRBY', KEYS[3], field, more) end
+  if more ~= 0 then
+    local grown = redis.pcall('HINCRBY', KEYS[3], field, more)
+    if type(grown) == 'table' then results[1] = grown end
+  end
 end
-for list, members in pairs(lists) do call('ZADD', list, unpack(members)) end
+for list, members in pairs(lists) do
+  local added = redis.pcall('ZADD', list, unpack(members))
+  if type(added) == 'table' then
+    for member = 2, #members, 2 do results[position[members[member]]] = added end
+  end
+end
 return results

@@ -18,6 +18,7 @@ from projections.session import SessionState
 COMMIT = Script.load("projections.redis", "commit.lua")
 MOST_SESSIONS = 32
 MOST_EVENTS = 1000
+MOST_BYTES = 1024 * 1024
 """What one call takes in, about: the server does nothing else meanwhile."""
 
 _encode = msgspec.json.Encoder().encode
@@ -41,16 +42,17 @@ class CommitCall:
         self._names = names
         self._partition = partition
         self.sessions: list[bytes] = []
-        self._places: list[bytes] = []
-        self._others: dict[bytes, None] = {}
+        self._views_and_logs: list[bytes] = []
+        self._other_keys: dict[bytes, None] = {}
         self._arguments: list[Argument] = []
         self._lists: dict[tuple[str, str | None], frozenset[bytes]] = {}
         self._events = 0
+        self._bytes = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether what else is to be written should go with another call: nobody is to wait long for this one."""
-        return len(self.sessions) >= MOST_SESSIONS or self._events >= MOST_EVENTS
+    def takes(self, change: ViewsChange) -> bool:
+        """Whether another change should go with those that are there: nobody is to wait long for one call."""
+        events = self._events + change.version - change.base
+        return len(self.sessions) < MOST_SESSIONS and events <= MOST_EVENTS and self._bytes < MOST_BYTES
 
     def take(self, change: ViewsChange, kept: Sequence[bytes], going: Sequence[bytes] = ()) -> None:
         """Take a change.
@@ -65,14 +67,20 @@ class CommitCall:
         before, after = self._lists_of(change.before), self._lists_of(change.after)
         place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
         writes = part_writes(key_of, names, change, kept)
-        if change.anew:
-            writes[:0] = [("UNLINK", key) for key in (*going, key_of(names.session))]
         if before is not after:
             writes += [("ZREM", index, session_key) for index in before - after]
-        view = ("version", change.version, "state", _encode(change.after), "head", place)
-        lists = (change.after.active_ms, after)
-        self.add(session_key, change.base, place, writes=writes, view=view, counts=counts_of(change), lists=lists)
         self._events += change.version - change.base
+        self.add(
+            session_key,
+            change.base,
+            place,
+            gone=(*going, key_of(names.session)) if change.anew else (),
+            view=("version", change.version, "state", _encode(change.after), "head", place),
+            counts=counts_of(change),
+            score=change.after.active_ms,
+            lists=after,
+            writes=writes,
+        )
 
     def add(
         self,
@@ -80,10 +88,12 @@ class CommitCall:
         base: int,
         place: str,
         *,
-        writes: Sequence[Write],
+        gone: Sequence[bytes],
         view: Sequence[Argument],
         counts: Sequence[Argument] = (),
-        lists: tuple[int, Collection[bytes]] = (0, ()),
+        score: int = 0,
+        lists: Collection[bytes] = (),
+        writes: Sequence[Write] = (),
     ) -> None:
         """Take what is to be written for a session.
 
@@ -91,21 +101,23 @@ class CommitCall:
             session_key: The session.
             base: The version at which its view has to stand.
             place: What the log has to hold; nothing if it is empty.
-            writes: Commands.
+            gone: Keys that go first: a script that has made room is let go on where memory is short.
             view: Fields of the session view, and their values.
             counts: Fields of the totals, and how much each grows.
-            lists: Where in which lists the session is to stand.
+            score: Where in lists the session is to stand, ...
+            lists: ... and in which.
+            writes: Commands.
         """
-        score, indexed = lists
-        words: list[Argument] = [base, place, len(writes)]
+        words: list[Argument] = [base, place, len(gone), *gone, len(view), *view, len(counts), *counts]
+        words += (score, len(lists), *lists, len(writes))
         for write in writes:
             words += (len(write), *write)
-            self._others[write[1]] = None
-        words += (len(view), *view, len(counts), *counts, score, len(indexed), *indexed)
-        self._others.update(dict.fromkeys(indexed))
+            self._other_keys[write[1]] = None
+            self._bytes += sum([len(word) for word in write if type(word) is bytes])
+        self._other_keys.update(dict.fromkeys((*gone, *lists)))
         self.sessions.append(session_key)
         key_of = self._keys.of(self._partition, session_key)
-        self._places += (key_of(self._names.session), self._keys.log(self._partition, session_key))
+        self._views_and_logs += (key_of(self._names.session), self._keys.log(self._partition, session_key))
         self._arguments += (len(words), *words)
 
     def _lists_of(self, state: SessionState) -> frozenset[bytes]:
@@ -121,7 +133,7 @@ class CommitCall:
         """Return the script's keys and arguments."""
         keys, partition = self._keys, self._partition
         totals = keys.shared(partition, self._names.totals)
-        named = [keys.heads(partition), keys.tombstones(partition), totals, *self._places, *self._others]
+        named = [keys.heads(partition), keys.tombstones(partition), totals, *self._views_and_logs, *self._other_keys]
         return named, [len(self.sessions), *self.sessions, *self._arguments]
 
 
@@ -147,7 +159,7 @@ def commit_calls(
         session_id = change.session_id
         partition = keys.partition(check_session_id(session_id))
         call = of_partition.get(partition)
-        if call is None or call.full:
+        if call is None or not call.takes(change):
             call = of_partition[partition] = CommitCall(keys, names, partition)
             calls.append(call)
         call.take(change, kept.get(session_id, ()), going.get(session_id, ()))

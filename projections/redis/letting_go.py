@@ -54,13 +54,10 @@ class LettingGo(Generations):
         return True
 
     async def _leave(self, names: Names, session_key: bytes, version: int, mark: str) -> bool:
-        """Let everything go but the session view, and mark that one, if it stands at a version; return whether it did.
-
-        First comes what makes room: a script that has written is let go on where memory is short.
-        """
-        going: list[Write] = [("UNLINK", key) for key in await self._parts(names, session_key)]
+        """Let everything go but the session view, and mark that, if it stands at a version; return whether it did."""
+        going = await self._parts(names, session_key)
         call = CommitCall(self._keys, names, self._keys.partition(session_key))
-        call.add(session_key, version, "", writes=going, view=(LET_GO, mark))
+        call.add(session_key, version, "", gone=going, view=(LET_GO, mark))
         return (await carry_out(self._links, [call]))[session_key]
 
     async def _parts(self, names: Names, session_key: bytes) -> list[bytes]:

@@ -1,6 +1,6 @@
 -- A session view and the events after it, at most so many: {version, state, tail, false, whether it is all that is kept}.
--- Where the log does not hold what the views were folded from, it is as if there were none, and {..., version, state}
--- tell of those that there are.
+-- Where the log does not hold what the views were folded from, it is as if there were none, and two words more, version
+-- and state, tell of those that there are.
 
 -- include eventstore.redis/stands.lua
 

@@ -36,8 +36,8 @@ _compaction = msgspec.json.Decoder(Compaction).decode
 _version = msgspec.json.Decoder(Versioned).decode
 
 COMPACTING = b"compacting"
-READ_AT_ONCE = 64
-"""Session views that one call reads."""
+READ_AT_ONCE = 8
+"""Session views that one call reads, each with its tail: nobody is to wait long for it."""
 WHOLE = 5
 """Words of the read script's reply; more tell of views whose log has become another one."""
 

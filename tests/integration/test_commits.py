@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.audits import audited
 from support.servers import Server, binaries
 from support.waiting import until
 
-from eventstore import ContextSet, MessageAdded, StoreRefused, open_store
+from eventstore import ContextSet, MessageAdded, SessionStarted, StoreRefused, open_store
 from eventstore.errors import OutOfMemory
 from eventstore.redis.store import RedisStore
-from projections import Projector, SessionState, Totals, fold
+from projections import Projector, Queries, SessionState, Totals, fold
 from projections.changes import ViewsChange
 from projections.redis.names import Names
 from projections.redis.views import RedisViews
+from projections.redis.writes import index_key
 from projections.views import GENERATION
 
 SERVERS = binaries()
@@ -59,18 +61,39 @@ async def served(request: pytest.FixtureRequest, directory: Path) -> AsyncIterat
 
 
 @pytest.mark.guarantee("V2")
-async def test_one_that_cannot_be_written_keeps_no_other_from_it(served: Served) -> None:
-    """Where somebody has overwritten a view of one session, the error says so; all others are written and counted."""
-    history = served.store.keys.of_session(Names(GENERATION, 1).history, b"s5")
-    served.server.ask("SET", history.decode(), "harm")
+@pytest.mark.parametrize("part", ["history", "context"])
+async def test_one_that_cannot_be_written_keeps_no_other_from_it(served: Served, part: str) -> None:
+    """Where somebody has overwritten a view, the error says so; others are written, and that session's made anew."""
+    overwritten = served.store.keys.of_session(getattr(Names(GENERATION, 1), part), b"s5")
+    served.server.ask("SET", overwritten.decode(), "harm")
     with pytest.raises(StoreRefused, match="WRONGTYPE"):
         await served.views.commit(await served.changes())
-    others = [session_id for session_id in SESSIONS if session_id != "s5"]
-    assert await served.written() == others
-    assert await served.views.totals() == Totals(79, 79, 79, 79, events=158)
-    served.server.ask("DEL", history.decode())
-    assert await Projector(served.store, served.views).project(SESSIONS) == []
+    assert await served.written() == [session_id for session_id in SESSIONS if session_id != "s5"]
+    projector = Projector(served.store, served.views)
+    assert await projector.project(SESSIONS) == []
+    queries = Queries(served.store, served.views, projector)
+    assert [message["content"] for message in await queries.history("s5")] == ["s5"]
+    assert await queries.context("s5", "k") == (1, 2)
+    assert await served.written() == SESSIONS
     assert await served.views.totals() == Totals(80, 80, 80, 80, events=160)
+    assert await audited(served.store, served.views) == []
+
+
+@pytest.mark.guarantee("V2")
+async def test_a_list_that_cannot_be_written(served: Served) -> None:
+    """Where somebody has overwritten a list, the error says so; the sessions stand in all others."""
+    for number in range(20):
+        await served.store.append(f"of a user {number}", SessionStarted("bad" if number == 5 else "ok"))
+    names, keys = Names(GENERATION, 1), served.store.keys
+    served.server.ask("SET", index_key(keys, names, 0, user_id="bad").decode(), "harm")
+    snapshots = await served.views.read_sessions([f"of a user {number}" for number in range(20)])
+    changes = [fold(each.session_id, 0, SessionState(), each.tail) for each in snapshots]
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await served.views.commit(changes)
+    for which, count in (({}, 20), ({"status": "active"}, 20), ({"user_id": "ok"}, 19)):
+        asked = {"status": None, "user_id": None} | which
+        assert len(await served.views.listed(**asked, after=None, limit=100)) == count
+    assert (await served.views.totals()).sessions == 20
 
 
 @pytest.mark.guarantee("V2")

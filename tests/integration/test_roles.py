@@ -368,8 +368,9 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
     partition = log.partition(":log:")[0]
     heads, feed = f"{partition}:heads", f"{partition}:feed"
     harm = "return redis.call('DEL', KEYS[1])"
-    deleting = (1, "s", 9, "0", "", 1, 2, "DEL", log, 0, 0, 0, 0)
-    trimming = (1, "s", 11, "0", "", 1, 4, "XTRIM", log, "MAXLEN", "0", 0, 0, 0, 0)
+    deleting = (1, "s", 13, "0", "", 0, 2, "a", "b", 0, 0, 0, 1, 2, "DEL", log)
+    unlinking = (1, "s", 8, "0", "", 1, log, 0, 0, 0, 0, 0)
+    trimming = (1, "s", 15, "0", "", 0, 2, "a", "b", 0, 0, 0, 1, 4, "XTRIM", log, "MAXLEN", "0")
     return [
         ("XDEL", log, "1-1"),
         ("XTRIM", log, "MAXLEN", 0),
@@ -408,6 +409,7 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("EVALSHA", COMMIT.sha, 5, heads, other, other, other, other, *deleting),
         ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *deleting),
         ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *trimming),
+        ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *unlinking),
         ("EVALSHA", READ.sha, 4, other, log, heads, log, 1, "s", "DEL"),
         ("FCALL", "harm", 1, log),
         ("HSET", "{contextengine}:namespace", "partitions", 1),

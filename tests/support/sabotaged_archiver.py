@@ -17,6 +17,7 @@ from typing import Any
 
 from eventstore import open_store
 from eventstore.archive.directory import DirectoryArchive
+from eventstore.redis.batches import Batch
 from eventstore.redis.links import Links
 from eventstore.redis.raw import ARCHIVE, BRING_BACK
 from projections import open_views
@@ -51,6 +52,11 @@ def between_steps(honest: Callable[..., Any], writes: Callable[..., bool] = lamb
     return method
 
 
+def writes(batch: Batch) -> bool:
+    """Whether a batch moves or lets go of something."""
+    return b":whole:" in batch.key or (batch.script is not None and batch.script.sha in WRITING)
+
+
 honest_replace = Path.replace
 
 
@@ -71,7 +77,6 @@ if __name__ == "__main__":
     Path.replace = replace  # type: ignore[method-assign,assignment]
     DirectoryArchive.put = between_steps(DirectoryArchive.put)  # type: ignore[method-assign]
     DirectoryArchive.delete = between_steps(DirectoryArchive.delete)  # type: ignore[method-assign]
-    Links.evaluate = between_steps(Links.evaluate, lambda script, *_: script.sha in WRITING)  # type: ignore[method-assign]
-    Links.answers = between_steps(Links.answers, lambda batches, *_: b":whole:" in batches[0].key)  # type: ignore[method-assign]
+    Links.answers = between_steps(Links.answers, lambda batches: writes(batches[0]))  # type: ignore[method-assign]
     letting_go.FILLED_AT_ONCE = 4000
     asyncio.run(main())
