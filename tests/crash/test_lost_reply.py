@@ -330,7 +330,8 @@ class TestRestartedServer:
         """
         async with open_store(server.url, namespace=namespace, timeout=20) as store:
             assert isinstance(store, RedisStore)
-            await store.append("other", said("the server knows the script"))
+            known = said("the server knows the script, and who comes next is not alone")
+            await store.append_many([Append("one", [known]), Append("another", [known])])
             link = store.links.shared()
             send = link.send
             turns = iter(["unsent", "half", "unsent"])
