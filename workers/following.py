@@ -25,6 +25,8 @@ BEAT_EVERY = 1.0
 """Seconds after which a worker says that it is alive, and looks whether it is in the right group still."""
 TRIM_EVERY = 10.0
 PAUSE = 0.5
+FINISH_WITHIN = 2.0
+"""Seconds for which a worker that is to stop waits for a server that has failed."""
 
 
 def default_name() -> str:
@@ -90,6 +92,16 @@ class FeedWorker(abc.ABC):
                 log.warning("The server does not serve.", action="worker_waiting", worker=self.name, error=str(error))
                 with anyio.move_on_after(PAUSE):
                     await self._stopping.wait()
+                if self._stopping.is_set():
+                    await self._finish()
+
+    async def _finish(self) -> None:
+        """Finish what was in hand when the server failed, if it is back: nobody else would look at it for long."""
+        try:
+            with anyio.move_on_after(FINISH_WITHIN):
+                await self._follow()
+        except (StoreUnavailable, StoreRefused) as error:
+            log.warning("Work is left to others.", action="worker_left_work", worker=self.name, error=str(error))
 
     async def stop(self) -> None:
         """Ask the worker to finish what it has in hand. `run` returns soon after."""
