@@ -117,7 +117,7 @@ class TestPrimariesThatAreReplaced:
                     for _ in range(3):
                         await crowd.each_is_heard()
                 await asyncio.to_thread(watched.mend)
-                assert primary.says("role:slave")
+                await until(lambda: primary.says("role:slave"))
                 assert await ledger.append(silent, "silent", "silent")
                 await projected(one)
                 await worker.stop()
