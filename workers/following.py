@@ -98,9 +98,9 @@ class FeedWorker(abc.ABC):
     async def _finish(self) -> None:
         """Finish what was in hand when the server failed, if it is back: nobody else would look at it for long."""
         try:
-            with anyio.move_on_after(FINISH_WITHIN):
+            with anyio.fail_after(FINISH_WITHIN):
                 await self._follow()
-        except (StoreUnavailable, StoreRefused) as error:
+        except (StoreUnavailable, StoreRefused, TimeoutError) as error:
             log.warning("Work is left to others.", action="worker_left_work", worker=self.name, error=str(error))
 
     async def stop(self) -> None:

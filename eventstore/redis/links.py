@@ -22,7 +22,6 @@ from eventstore.redis.commands import (
     Unserved,
     checked,
     key_of,
-    refusal,
     unserved,
 )
 from eventstore.redis.link import LinkLost
@@ -135,10 +134,8 @@ class Links(Nodes):
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
         """Run a script."""
-        ((reply,),) = await self.answers([call_of(script, keys, arguments)])
-        if isinstance(reply, Exception):
-            raise refusal(reply)
-        return reply
+        (replies,) = await self.answers([call_of(script, keys, arguments)])
+        return checked(replies)[0]
 
     async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
         """Run a script once for each pair of keys and arguments, in one write for each node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from support.conversation import compaction
@@ -23,6 +23,7 @@ from eventstore import (
     SessionEnded,
     SessionStarted,
     SessionUpdated,
+    StoreUnavailable,
 )
 from eventstore.redis import consumer
 from projections import (
@@ -483,6 +484,24 @@ class TestWorking:
         await asyncio.wait([working])
 
     @pytest.mark.guarantee("W1")
+    async def test_who_stops_when_the_server_fails_finishes(
+        self, store: EventStore, views: ViewStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker that is asked to stop just when the server failed leaves nothing in hand, if the server is back."""
+        worker = ProjectionWorker(store, views, name="w")
+        project = worker.projector.project_or_park
+
+        async def fail(session_ids: Iterable[str]) -> None:
+            monkeypatch.setattr(worker.projector, "project_or_park", project)
+            await worker.stop()
+            raise StoreUnavailable("staged")
+
+        monkeypatch.setattr(worker.projector, "project_or_park", fail)
+        await store.append("s", said("1"))
+        await worker.run()
+        assert [partition.waiting for partition in await store.feed.progress(GROUP) if partition.waiting] == []
+        assert (await views.read_sessions(["s"]))[0].version == 1
+
     async def test_who_comes_back_takes_up_what_it_had_in_hand(self, store: EventStore, views: ViewStore) -> None:
         """A worker whose connection broke does not leave what it had taken to whoever takes over from the dead."""
         await store.append("s", said("1"))
