@@ -235,7 +235,7 @@ def _start(directory: Path, appendfsync: str) -> subprocess.Popen[bytes]:
         "appendonly": "yes",
         "appendfsync": appendfsync,
         "maxmemory-policy": "noeviction",
-        "stream-node-max-bytes": "2048",  # small sessions in half the memory (measured)
+        "stream-node-max-bytes": "1536",  # small sessions in half the memory (measured)
         "daemonize": "no",
     }
     command = [str(find_server()), *(word for name, value in settings.items() for word in (f"--{name}", value))]

@@ -157,9 +157,9 @@ async def _claims(views: ViewStore, session_id: str) -> tuple[list[Claim], Snaps
 
 
 def _said(snapshot: Snapshot[Any], part: str, key: str, stored: Any = MISSING) -> list[Claim]:
-    """Return what a snapshot claims of a part, nothing if that was let go. By default the part is all of its value."""
+    """Return what a snapshot claims of a part, nothing if that is not stored. By default it is all of the value."""
     stored = snapshot.value if stored is MISSING else stored
-    return [] if snapshot.let_go else [Claim(snapshot.version, part, key, stored)]
+    return [] if snapshot.let_go or snapshot.short else [Claim(snapshot.version, part, key, stored)]
 
 
 async def _writes(views: ViewStore, session_id: str, owners: Sequence[str]) -> list[Claim]:

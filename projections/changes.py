@@ -17,6 +17,9 @@ from projections.context import ContextChange
 from projections.history import HistoryChange
 from projections.session import SessionState
 
+SHORT_EVENTS, SHORT_BYTES = 5, 8192
+"""Up to which a session is short: a reader folds its log as fast as it reads a view, which is not stored therefore."""
+
 _NO_CONTEXT, _NO_CHECKPOINTS = ContextChange(), CheckpointChange()
 
 
@@ -33,7 +36,10 @@ class ViewsChange(msgspec.Struct, frozen=True):
         context: the context,
         checkpoints: and the checkpoints.
         recorded_ms: When the last of the events was recorded; None if there are none.
-        anew: Whether what the views hold is to go first: it was folded from another log.
+        anew: Whether the events are all from the log's first on, so that what the views hold is to go first.
+        forked: Whether that was folded from another log.
+        short: The bytes of all events up to ``version``, where they are so few that only the session view is stored;
+            None if all views are.
     """
 
     session_id: str
@@ -46,6 +52,13 @@ class ViewsChange(msgspec.Struct, frozen=True):
     checkpoints: CheckpointChange = _NO_CHECKPOINTS
     recorded_ms: int | None = None
     anew: bool = False
+    forked: bool = False
+    short: int | None = None
+
+
+def is_short(version: int, size: int) -> bool:
+    """Whether only the session view of a session is stored, given its version and the bytes of its events."""
+    return version <= SHORT_EVENTS and size <= SHORT_BYTES
 
 
 def fold(session_id: str, base: int, state: SessionState, events: Sequence[RecordedEvent]) -> ViewsChange:

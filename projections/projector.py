@@ -15,7 +15,8 @@ from eventstore.events import RecordedEvent
 from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
-from projections.changes import ViewsChange, fold
+from projections.changes import ViewsChange, fold, is_short
+from projections.session import SessionState
 from projections.views import GROUP, Forked, Parked, Snapshot, ViewStore
 
 __all__ = ["GROUP", "Projector"]
@@ -51,8 +52,8 @@ class Projector:
             changes = []
             todo = [each for each in await views.read_sessions(batch) if though_parked or not each.value]
             # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
-            in_order = sorted(todo, key=lambda snapshot: not snapshot.complete)
-            found = [await self._change(snapshot) for snapshot in in_order if snapshot.complete]
+            in_order = sorted(todo, key=_needs_more)
+            found = [await self._change(snapshot) for snapshot in in_order if not _needs_more(snapshot)]
             if long := in_order[len(found) :]:
                 found += await asyncio.gather(*map(self._change, long))
             for snapshot, (change, failure) in zip(in_order, found, strict=True):
@@ -64,7 +65,7 @@ class Projector:
             waiting += [
                 change.session_id
                 for change, written in zip(changes, committed, strict=True)
-                if not written or change.anew or change.version - change.base >= CHUNK
+                if not written or change.forked or change.version - change.base >= CHUNK
             ]
         return list(failures.values())
 
@@ -123,7 +124,7 @@ class Projector:
             return None, None
         try:
             events = await self.rest_of(snapshot, CHUNK)
-            change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
+            change = await self._measured(snapshot, events)
             return (change if snapshot.forked is None else await self._anew(change, snapshot.forked)), None
         except SessionForgotten:
             return None, None
@@ -137,9 +138,24 @@ class Projector:
         try:
             rest = self.store.read(snapshot.session_id, after=snapshot.version, until=version - 1, limit=CHUNK)
             events = await rest if version > snapshot.version + 1 else []
-            return fold(snapshot.session_id, snapshot.version, snapshot.state, events) if events else None
+            return await self._measured(snapshot, events) if events else None
         except (FoldFailed, CorruptLog, SessionArchived, SessionForgotten):
             return None
+
+    async def _measured(self, snapshot: Snapshot[Any], events: Sequence[RecordedEvent]) -> ViewsChange:
+        """Fold events after a snapshot; and those before it, too, if the session was short and is so no longer."""
+        session_id, base = snapshot.session_id, snapshot.version
+        change = fold(session_id, base, snapshot.state, events)
+        if snapshot.short is None:
+            return change
+        size = snapshot.short + _size(events)
+        if is_short(change.version, size):
+            return msgspec.structs.replace(change, short=size)
+        if not base:
+            return change
+        earlier = await self.store.read(session_id, until=base)
+        whole = fold(session_id, 0, SessionState(), [*earlier, *events])
+        return msgspec.structs.replace(whole, base=base, before=snapshot.state, anew=True)
 
     async def _anew(self, change: ViewsChange, forked: Forked) -> ViewsChange:
         """Let a fold from the log's beginning take the place of views whose log has become another one, and say so.
@@ -156,7 +172,7 @@ class Projector:
             views_version=forked.version,
             log_version=await self.store.version(change.session_id),
         )
-        return msgspec.structs.replace(change, base=forked.version, before=forked.state, anew=True)
+        return msgspec.structs.replace(change, base=forked.version, before=forked.state, anew=True, forked=True)
 
     async def rest_of(self, snapshot: Snapshot[Any], limit: int | None = None) -> Sequence[RecordedEvent]:
         """Return the events after a snapshot, up to a limit: its tail, and what did not fit into it.
@@ -177,3 +193,15 @@ class Projector:
         if not rest and await self.store.forgotten(snapshot.session_id):
             raise SessionForgotten(snapshot.session_id)
         return snapshot.tail + rest
+
+
+def _needs_more(snapshot: Snapshot[Any]) -> bool:
+    """Whether the fold needs more of the log than the snapshot's tail."""
+    grown = snapshot.short and not is_short(
+        snapshot.version + len(snapshot.tail), snapshot.short + _size(snapshot.tail)
+    )
+    return not snapshot.complete or bool(grown)
+
+
+def _size(events: Sequence[RecordedEvent]) -> int:
+    return sum([len(event.entry) for event in events])

@@ -50,6 +50,8 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         value: What was asked for of the other views.
         damage: Why the tail ends early: what comes next in the log cannot be read.
         forked: What there was of views whose log has become another one; then all else is as if there had been none.
+        short: The bytes of the events up to ``version``, if they are so few that only the session view is stored; None
+            if all views are. Whoever asks for another view of such a session gets a snapshot as if there were none.
         let_go: Whether the session view is all that is kept: what the others would say is to be folded from the log.
             Their value is not what it seems then.
     """
@@ -62,6 +64,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     damage: CorruptLog | None = None
     let_go: bool = False
     forked: Forked | None = None
+    short: int | None = None
 
     @property
     def complete(self) -> bool:

@@ -19,6 +19,7 @@ from support.sentinels import Sentinels
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
+from projections import changes
 
 settings.register_profile("suite", deadline=None)  # no test asserts a time
 settings.load_profile("suite")
@@ -40,6 +41,12 @@ def directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="ce"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def all_views_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no session be short: all its views are stored from its first event on."""
+    monkeypatch.setattr(changes, "SHORT_EVENTS", 0)
 
 
 @pytest.fixture(scope="session")

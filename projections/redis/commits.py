@@ -21,6 +21,11 @@ MOST_EVENTS = 1000
 MOST_BYTES = 1024 * 1024
 """What one call takes in, about: the server does nothing else meanwhile."""
 
+LET_GO = "let-go"
+"""The field of the session view that says that it is all that is kept."""
+SHORT = "short/"
+"""What it begins with where that is so because the session is short; then come the bytes of its events."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,7 +71,11 @@ class CommitCall:
         key_of = self._keys.of(self._partition, session_key)
         before, after = self._lists_of(change.before), self._lists_of(change.after)
         place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
-        writes = part_writes(key_of, names, change, kept)
+        view, short = key_of(names.session), change.short is not None
+        beside = (LET_GO, f"{SHORT}{change.short}") if short else ()
+        writes = [] if short else part_writes(key_of, names, change, kept)
+        if change.anew and not change.forked:
+            writes.insert(0, ("HDEL", view, LET_GO))
         if before is not after:
             writes += [("ZREM", index, session_key) for index in before - after]
         self._events += change.version - change.base
@@ -74,8 +83,8 @@ class CommitCall:
             session_key,
             change.base,
             place,
-            gone=(*going, key_of(names.session)) if change.anew else (),
-            view=("version", change.version, "state", _encode(change.after), "head", place),
+            gone=(*going, view) if change.forked else (),
+            view=("version", change.version, "state", _encode(change.after), "head", place, *beside),
             counts=counts_of(change),
             score=change.after.active_ms,
             lists=after,

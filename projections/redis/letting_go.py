@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
 from projections.changes import ViewsChange
-from projections.redis.commits import CommitCall, carry_out
+from projections.redis.commits import LET_GO, CommitCall, carry_out
 from projections.redis.generations import Generations
 from projections.redis.names import Names
 from projections.redis.writes import Write, part_writes, writes_suffix
 
 FILL = Script.load("projections.redis", "fill.lua")
-LET_GO = "let-go"
-"""The field of the session view that says that it is all that is kept."""
 GONE = "1"
 FILLED_AT_ONCE = 1024 * 1024
 """Bytes that one call writes: what is taken back may be long, and nobody is to wait for it."""

@@ -9,7 +9,7 @@ local heads = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
 local parked = redis.call('HMGET', KEYS[2], unpack(ARGV, 2))
 local found = {}
 for i = 1, #heads do
-  found[i] = snapshot(KEYS[2 * i + 1], KEYS[2 * i + 2], heads[i], ARGV[1])
+  found[i] = snapshot(KEYS[2 * i + 1], KEYS[2 * i + 2], heads[i], ARGV[1], false)
   found[i][4] = parked[i] and 1 or 0
 end
 return found

@@ -89,7 +89,8 @@ _APPENDS = (
 _PROJECTS = (
     Grant("xack xautoclaim xgroup|create xgroup|delconsumer xgroup|destroy xreadgroup xtrim", ("feed",)),
     Grant("set", ("feed-trimmed",), "W"),
-    Grant("del hdel hincrby hset lpush ltrim rpush sadd set zadd zrem", VIEWS),
+    Grant("del hdel hincrby hset lpush ltrim rpush sadd set unlink zadd zrem", VIEWS),
+    Grant("smembers", ("writes@*",), "R"),
     Grant("hdel hincrby hset", ("parked@*", "attempts@*", "workers")),
 )
 # Of what blocks and names no key there are WAIT and WAITAOF; older servers do not know the latter's name.
@@ -97,8 +98,6 @@ _APPENDING = f"{CONNECTION} client|kill wait @blocking"
 _ARCHIVES = (
     Grant("hdel hset", ("archived", "released"), "W"),
     Grant("pexpire persist rename unlink xadd xlen", ("log:*", "whole:*")),
-    Grant("smembers", ("writes@*",), "R"),
-    Grant("unlink", VIEWS, "W"),
 )
 _ERASES = (
     Grant("hdel", ("heads",), "W"),

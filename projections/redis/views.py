@@ -15,7 +15,7 @@ from eventstore.redis.entries import recorded
 from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
-from projections.redis.commits import carry_out, commit_calls
+from projections.redis.commits import SHORT, carry_out, commit_calls
 from projections.redis.letting_go import LettingGo
 from projections.redis.names import Names
 from projections.redis.writes import FORKED, index_key, writes_suffix
@@ -141,7 +141,7 @@ class RedisViews(LettingGo):
             going = {
                 change.session_id: await self._parts(names, check_session_id(change.session_id))
                 for change in batch
-                if change.anew
+                if change.forked
             }
             done = await carry_out(self._links, commit_calls(self._keys, names, batch, kept, going))
             written += [done[check_session_id(change.session_id)] for change in batch]
@@ -254,7 +254,7 @@ class RedisViews(LettingGo):
 
         Each change is of another session. If what is stored is not of its base any more, it is not going to happen.
         """
-        choosy = [change for change in changes if change.history.kept]
+        choosy = [change for change in changes if change.history.kept and change.short is None]
         if not choosy:
             return {}
         keys = [self._keys.of_session(names.history, check_session_id(change.session_id)) for change in choosy]
@@ -318,4 +318,6 @@ def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any
         damage = error
     except (ValueError, RecursionError) as error:
         damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
-    return Snapshot(session_id, version, state, tail, value, damage, reply[4] is not None, forked)
+    lacks = (reply[4] or b"").decode()
+    short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
+    return Snapshot(session_id, version, state, tail, value, damage, bool(lacks) and short is None, forked, short)

@@ -50,7 +50,7 @@ def part_writes(key_of: KeyOf, names: Names, change: ViewsChange, kept: Sequence
 def counts_of(change: ViewsChange) -> list[Argument]:
     """Return fields of the totals, and how much each grows."""
     counts: list[Argument] = ["events", change.version - change.base]
-    if change.anew:
+    if change.forked:
         counts += (FORKED, 1)
     for name, field in COUNTS.items():
         if more := getattr(change.after, field) - getattr(change.before, field):

@@ -55,7 +55,7 @@ the raw thing, measured in the same run: compare ratios, not figures of differen
 - Sides take turns within each repeat, in small blocks where round trips are compared, and everything runs once
   beforehand for nothing. The garbage collector is on for both, and is run before each timing.
 - Servers are started for the run, each with an append-only file in a temporary directory, `appendfsync everysec` unless
-  the row says otherwise, without rewrites of that file, with `stream-node-max-bytes 2048` like an embedded server's.
+  the row says otherwise, without rewrites of that file, with `stream-node-max-bytes 1536` like an embedded server's.
 - "The server's limit" is the append script called by a client in C, 16 sessions a call.
 
 """

@@ -106,7 +106,7 @@ def running(binary: Binary, *, tcp: bool, fsync: str, within: Path | None) -> It
             "appendfsync": fsync,
             "auto-aof-rewrite-percentage": "0",  # a rewrite in the middle would be on one side's bill
             "maxmemory-policy": "noeviction",
-            "stream-node-max-bytes": "2048",
+            "stream-node-max-bytes": "1536",
         } | ({} if server.socket is None else {"unixsocket": str(server.socket)})
         command = [binary.command, *(word for key, value in settings.items() for word in (f"--{key}", value))]
         # In a session of its own, because Ctrl-C is for the benchmark, which then stops it in good order.

@@ -45,6 +45,8 @@ from workers import ProjectionWorker, following
 
 SESSIONS = 40
 
+pytestmark = pytest.mark.usefixtures("all_views_stored")
+
 
 @pytest.fixture
 def views(store: EventStore) -> ViewStore:

@@ -35,12 +35,19 @@ from projections import (
     SessionState,
     Totals,
     ViewStore,
+    changes,
     fold,
     open_views,
 )
 from projections.views import TAIL
 from workers import ProjectionWorker, following
 from workers.compaction.worker import GROUP as COMPACTION
+
+
+@pytest.fixture(autouse=True, params=[0, changes.SHORT_EVENTS], ids=["", "short"])
+def short_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run everything twice: where each session stores all its views, and where short ones store but the first."""
+    monkeypatch.setattr(changes, "SHORT_EVENTS", request.param)
 
 
 @pytest.fixture

@@ -111,6 +111,23 @@ class TestViews:
         assert await views.forked() == 1
 
     @pytest.mark.guarantee("V8")
+    @pytest.mark.parametrize(("before", "left", "then"), [(1, 1, 0), (1, 0, 1), (1, 1, 3), (3, 1, 0), (3, 0, 1)])
+    async def test_of_a_short_log(self, store: RedisStore, before: int, left: int, then: int) -> None:
+        """Where but the session view is stored, before or afterwards, everything is counted again."""
+        views = open_views(store)
+        await fill(store, *(f"old {number}" for number in range(before)))
+        await Projector(store, views).project(["s"])
+        await cut_back(store, left)
+        await store.append("s", [said(f"new {number}") for number in range(then)] or [ContextSet("k", 1)])
+        assert await Projector(store, views).project(["s"]) == []
+        assert not (await audit(store, views, "s")).drifts
+        (snapshot,) = await views.read_sessions(["s"])
+        assert (snapshot.version, snapshot.forked) == (left + (then or 1), None)
+        assert snapshot.state.message_count == left + then
+        assert await audit_totals(store, views, [(snapshot.version, snapshot.state)]) == []
+        assert await views.forked() == 1
+
+    @pytest.mark.guarantee("V8")
     async def test_of_a_log_that_is_gone(self, store: RedisStore) -> None:
         """A session whose whole log is gone has no views either, and stands in no list."""
         await fill(store, "a", "b")

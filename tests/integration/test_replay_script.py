@@ -128,20 +128,21 @@ class TestVerifyAndRebuild:
     @pytest.mark.guarantee("R3", "R4")
     async def test_drift_is_found_and_mended(self, engine: ContextEngine, server: Server) -> None:
         """A view that drifts is named by session and field, with code 1; after a rebuild there is none."""
+        await engine.set_context("user-2", "more", 1)  # so that it is not short: its views are stored
         clean = await told("replay", server, "--verify")
-        assert (clean["clean"], clean["sessions"], clean["events"], clean["totals"]) == (True, 5, 21, True)
+        assert (clean["clean"], clean["sessions"], clean["events"], clean["totals"]) == (True, 5, 22, True)
         await damaged(server)
         drift = await told("replay", server, "--verify", code=1)
         assert [(each["session_id"], each["field"]) for each in drift["drifts"]] == [("user-2", "context['plan'][0].n")]
         assert (drift["drifts"][0]["stored"], drift["drifts"][0]["folded"]) == (99, 2)
         shown = await run("replay", server, "--verify", "--match", "user-*")
         assert shown.returncode == 1
-        assert re.search(r"^user-2 +5 +context\['plan'\]\[0\]\.n +99 +2$", shown.stdout, re.MULTILINE)
+        assert re.search(r"^user-2 +6 +context\['plan'\]\[0\]\.n +99 +2$", shown.stdout, re.MULTILINE)
         assert (await told("replay", server, "user-1", "--verify"))["sessions"] == 1
         done = await told("rebuild", server, "--drop-old")
         assert (done["built"]["phase"], done["built"]["sessions"], done["dropped"]) == ("switched", 5, 5)
         assert (await told("replay", server, "--verify"))["clean"] is True
         await engine.get_metrics()  # an engine notices within a second, and at once when it counts
         assert await engine.get_context("user-2", "plan") == {"n": 2}
-        assert (await run("rebuild", server)).stdout == "The new views live: 5 sessions, 21 events.\n"
+        assert (await run("rebuild", server)).stdout == "The new views live: 5 sessions, 22 events.\n"
         assert (await told("rebuild", server, "--drop-only"))["dropped"] == 5

@@ -11,6 +11,7 @@ import acl
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
+from support.audits import audited
 from support.processes import Processes
 from support.projected import projected
 from support.servers import Server, binaries
@@ -18,7 +19,7 @@ from support.waiting import until
 from support.whole_api import ERASES, OPENS, READS, TELLS, WRITES, answers, public_methods
 
 from contextengine import ContextEngine, DurabilityNotReached, InvalidInput, NotPermitted, ServerUnfit
-from eventstore import MessageAdded, RecordedEvent, open_store
+from eventstore import CheckpointWritesStored, MessageAdded, RecordedEvent, open_store
 from eventstore.archive.places import MemoryArchive
 from eventstore.redis.store import RedisStore
 from eventstore.store import DEFAULT_NAMESPACE
@@ -234,6 +235,21 @@ class TestMay:
                 worker.terminate()
                 assert await worker.ended() == 0
                 assert not [line for line in worker.lines if line["level"] in ("warning", "error")]
+
+    @pytest.mark.guarantee("S6", "V8")
+    async def test_a_worker_makes_views_anew(self, guarded: Guarded) -> None:
+        """Views whose log has become another one go, under the worker's rules as well."""
+        async with open_store(guarded.url("worker")) as store:
+            assert isinstance(store, RedisStore)
+            projector = Projector(store, open_views(store))
+            await store.append("s", [CheckpointWritesStored("c", "t", [1]), *([MessageAdded("user", "a")] * 8)])
+            await projector.project(["s"])
+            await guarded.admin.delete(store.keys.log(store.keys.partition(b"s"), b"s"))
+            await guarded.admin.delete(store.keys.heads(store.keys.partition(b"s")))
+            await store.append("s", MessageAdded("user", "b"))
+            assert await projector.project(["s"]) == []
+            assert await audited(store, projector.views) == []
+            assert await projector.views.forked() == 1
 
     async def test_who_may_not_work_says_so(self, guarded: Guarded) -> None:
         """A worker process without the rules exits, a worker inside an engine is missed by its health; calls go on."""

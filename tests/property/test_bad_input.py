@@ -22,6 +22,7 @@ from contextengine import ContextEngine, ContextEngineError, InvalidInput
 from contextengine.plain import plain
 from eventstore import open_store
 from projections import Projector
+from projections.changes import SHORT_EVENTS
 
 MIB = 2**20
 
@@ -374,7 +375,7 @@ async def test_no_id_reaches_what_belongs_to_another(redis_url: str, namespace: 
 
         for each in (engine, neighbour):
             await each.create_session("victim", "ann", {"a": 1})
-            await each.add_conversation_message("victim", "user", "hi")
+            await each.add_conversation_messages("victim", [{"role": "user", "content": "hi"}] * SHORT_EVENTS)
             await each.set_context("victim", "key", 1)
             await each.store_checkpoint("victim", "c1", {"a": 1})
             await each.put_writes("victim", "c1", "t1", [("channel", 1)])

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import Phase, Verbosity, settings
+from hypothesis.errors import FlakyFailure
 from machine import SETTINGS, run_machine
 
 from eventstore import HistoryCompacted, RecordedEvent
@@ -187,7 +188,8 @@ def test_a_compaction_that_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) ->
             fields["active_ms"] = event.recorded_ms
 
     monkeypatch.setattr(session, "_note_time", any_event)
-    with pytest.raises(AssertionError):
+    # What falls into one millisecond cannot be told apart, so it may not be found a second time.
+    with pytest.raises((AssertionError, FlakyFailure)):
         run_machine("memory://", HUNT)
 
 
