@@ -124,7 +124,7 @@ class Projector:
             return None, None
         try:
             events = await self.rest_of(snapshot, CHUNK)
-            change = await self._measured(snapshot, events)
+            change = await self.change(snapshot, events)
             return (change if snapshot.forked is None else await self._anew(change, snapshot.forked)), None
         except SessionForgotten:
             return None, None
@@ -138,12 +138,15 @@ class Projector:
         try:
             rest = self.store.read(snapshot.session_id, after=snapshot.version, until=version - 1, limit=CHUNK)
             events = await rest if version > snapshot.version + 1 else []
-            return await self._measured(snapshot, events) if events else None
+            return await self.change(snapshot, events) if events else None
         except (FoldFailed, CorruptLog, SessionArchived, SessionForgotten):
             return None
 
-    async def _measured(self, snapshot: Snapshot[Any], events: Sequence[RecordedEvent]) -> ViewsChange:
-        """Fold events after a snapshot; and those before it, too, if the session was short and is so no longer."""
+    async def change(self, snapshot: Snapshot[Any], events: Sequence[RecordedEvent]) -> ViewsChange:
+        """Return what the events after a snapshot do to the views that are stored.
+
+        That is all that has ever happened, if the session was short and is so no longer.
+        """
         session_id, base = snapshot.session_id, snapshot.version
         change = fold(session_id, base, snapshot.state, events)
         if snapshot.short is None:

@@ -91,7 +91,7 @@ class RedisViews(LettingGo):
             if version != reply[0]:
                 return await self.read_history(session_id, last)
         compacted = None if reply[3] is None else _compaction(reply[3])
-        stored = [] if len(reply) > WHOLE else messages
+        stored = messages if int(reply[0]) else []
         return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(stored)), compacted))
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:

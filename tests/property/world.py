@@ -139,6 +139,8 @@ class World:
     async def fold(self, session_id: str, at_a_time: int) -> list[ViewsChange]:
         """Return changes of a session's views, three at most, of which each begins where the one before it ends."""
         (snapshot,) = await self.views.read_sessions([session_id])
+        if snapshot.short:
+            return [await self.projector.change(snapshot, snapshot.tail)]
         unseen, version, state = snapshot.tail, snapshot.version, snapshot.state
         changes = []
         for start in range(0, min(len(unseen), 3 * at_a_time), at_a_time):
