@@ -13,10 +13,12 @@ from weakref import WeakKeyDictionary, WeakSet
 import msgspec
 
 from eventstore.events import RecordedEvent
+from eventstore.feed import Consumer, Delivery
 from eventstore.ids import check_session_id
 from eventstore.memory.store import MemoryStore
 from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
+from projections.exchange import Taken, in_turn
 from projections.history import Compaction, History, Versioned, message_of
 from projections.session import ACTIVE, SessionState
 from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals
@@ -93,6 +95,12 @@ class MemoryViews:
     async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
         """Write changes whose base is current."""
         return [self._commit(change) for change in changes]
+
+    async def exchange(
+        self, consumer: Consumer, changes: Sequence[ViewsChange], done: Sequence[Delivery], *, count: int
+    ) -> tuple[list[bool], Taken]:
+        """Write changes, acknowledge entries, take new ones, and read what they tell of."""
+        return await in_turn(self, consumer, changes, done, count=count)
 
     async def let_go(self, session_id: str, version: int) -> bool:
         """Let all views of a session go but the session view."""

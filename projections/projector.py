@@ -16,6 +16,7 @@ from eventstore.feed import Consumer, Delivery
 from eventstore.logs import get_logger
 from eventstore.store import EventStore
 from projections.changes import ViewsChange, fold, is_short
+from projections.exchange import sessions_of
 from projections.session import SessionState
 from projections.views import GROUP, Forked, Parked, Snapshot, ViewStore
 
@@ -49,25 +50,22 @@ class Projector:
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
-            changes = []
-            todo = [each for each in await views.read_sessions(batch) if though_parked or not each.value]
-            # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
-            in_order = sorted(todo, key=_needs_more)
-            found = [await self._change(snapshot) for snapshot in in_order if not _needs_more(snapshot)]
-            if long := in_order[len(found) :]:
-                found += await asyncio.gather(*map(self._change, long))
-            for snapshot, (change, failure) in zip(in_order, found, strict=True):
-                if change is not None:
-                    changes.append(change)
-                if failure is not None:
-                    failures[snapshot.session_id] = failure
-            committed = await views.commit(changes)
-            waiting += [
-                change.session_id
-                for change, written in zip(changes, committed, strict=True)
-                if not written or change.forked or change.version - change.base >= CHUNK
-            ]
+            changes, failed = await self.changes(await views.read_sessions(batch), though_parked=though_parked)
+            failures |= {failure.session_id: failure for failure in failed}
+            waiting += unfinished(changes, await views.commit(changes))
         return list(failures.values())
+
+    async def changes(
+        self, snapshots: Iterable[Snapshot[bool]], *, though_parked: bool = False
+    ) -> tuple[list[ViewsChange], list[Failure]]:
+        """Return what is to be written of sessions, and what could not be folded."""
+        # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
+        in_order = sorted([each for each in snapshots if though_parked or not each.value], key=_needs_more)
+        found = [await self._change(snapshot) for snapshot in in_order if not _needs_more(snapshot)]
+        if long := in_order[len(found) :]:
+            found += await asyncio.gather(*map(self._change, long))
+        changes = [change for change, _ in found if change is not None]
+        return changes, [failure for _, failure in found if failure is not None]
 
     async def step(self, consumer: Consumer, *, wait: float, count: int = SESSIONS_AT_ONCE) -> int:
         """Take what is new in the feeds, project it, acknowledge it. Return how many entries that were."""
@@ -78,14 +76,13 @@ class Projector:
     async def finish(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         """Project what a consumer was handed, then acknowledge it."""
         if deliveries:
-            await self.project_or_park({pointer.session_id for d in deliveries for pointer in d.pointers})
+            await self.project_or_park(sessions_of(deliveries))
             await consumer.ack(deliveries)
 
     async def project_or_park(self, session_ids: Iterable[str]) -> None:
         """Project sessions, leaving out the parked ones and parking those that cannot be folded."""
         pinned = Projector(self.store, await self.views.pinned())
-        for failure in await pinned.project(session_ids):
-            await pinned.park(failure.session_id, failure.version, str(failure), failure)
+        await pinned.park_all(await pinned.project(session_ids))
 
     async def project_if_permitted(self, session_ids: Iterable[str]) -> None:
         """Do as `project_or_park`, unless the server lets this user write no views, or has no memory for them."""
@@ -99,6 +96,11 @@ class Projector:
         except OutOfMemory as refused:
             log.debug("The views wait for memory.", action="views_out_of_memory", reason=str(refused))
 
+    async def park_all(self, failures: Iterable[Failure]) -> None:
+        """Park what could not be folded."""
+        for failure in failures:
+            await self.park(failure.session_id, failure.version, str(failure), failure)
+
     async def park(self, session_id: str, version: int, reason: str, error: BaseException | None = None) -> None:
         """Park a session, and say so in the log file."""
         trace = "".join(traceback.format_exception(error)) if error else ""
@@ -111,8 +113,7 @@ class Projector:
         It stays parked until it has been folded: one that kills whoever folds it is still parked if it kills this one.
         """
         failures = await self.project([session_id], though_parked=True)
-        for failure in failures:
-            await self.park(session_id, failure.version, str(failure), failure)
+        await self.park_all(failures)
         if not failures:
             await self.views.unpark(session_id)
             await self.project_or_park([session_id])  # what workers passed over in between
@@ -196,6 +197,15 @@ class Projector:
         if not rest and await self.store.forgotten(snapshot.session_id):
             raise SessionForgotten(snapshot.session_id)
         return snapshot.tail + rest
+
+
+def unfinished(changes: Iterable[ViewsChange], written: Iterable[bool]) -> list[str]:
+    """Return the sessions that are to be looked at again, given what was to be written of them, and what was."""
+    return [
+        change.session_id
+        for change, done in zip(changes, written, strict=True)
+        if not done or change.forked or change.version - change.base >= CHUNK
+    ]
 
 
 def _needs_more(snapshot: Snapshot[Any]) -> bool:

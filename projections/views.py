@@ -9,8 +9,10 @@ import msgspec
 
 from eventstore.errors import CorruptLog
 from eventstore.events import RecordedEvent
+from eventstore.feed import Consumer, Delivery
 from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
+from projections.exchange import Taken
 from projections.history import History
 from projections.session import SessionState
 
@@ -162,6 +164,24 @@ class ViewStore(Protocol):
 
         Returns:
             Whether it was done. If not, the session has gone on, or somebody else has begun to do the same.
+        """
+        ...
+
+    async def exchange(
+        self, consumer: Consumer, changes: Sequence[ViewsChange], done: Sequence[Delivery], *, count: int
+    ) -> tuple[list[bool], Taken]:
+        """Write changes, acknowledge entries of the feeds, take new ones, and read what they tell of: in this order.
+
+        In one round trip, where one server has all feeds.
+
+        Args:
+            consumer: Who has taken the entries and takes more.
+            changes: Each of another session.
+            done: What to acknowledge.
+            count: The most new entries of a partition.
+
+        Returns:
+            What `commit` does, and what is new.
         """
         ...
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from eventstore.feed import Consumer, Delivery
 from eventstore.store import EventStore
 from projections import Projector, ViewStore
+from projections.exchange import Taken, sessions_of, take
+from projections.projector import unfinished
 from workers.compaction import worker as compaction
 from workers.following import CLAIM_AFTER, FeedWorker
 
@@ -24,8 +26,7 @@ MAX_ATTEMPTS = 3
 class ProjectionWorker(FeedWorker):
     """Projects what changed. Carefully, where that may have been what killed another.
 
-    While it projects, it takes what is next and acknowledges what was before: so what is appended meanwhile waits for
-    two round trips at most, not for four.
+    What it has folded, and what is to be folded next, are exchanged in one round trip, as long as there is something.
 
     Args:
         store: The log.
@@ -41,7 +42,7 @@ class ProjectionWorker(FeedWorker):
         super().__init__(store, views.group, name=name, claim_after=claim_after)
         self.projector = Projector(store, views)
         self._views = views
-        self._in_hand: list[Delivery] = []
+        self._taken = Taken()
         self._projected: list[Delivery] = []
         self._interrupted: set[str] = set()
         self._silent: set[str] = set()
@@ -66,33 +67,39 @@ class ProjectionWorker(FeedWorker):
 
     async def begin(self, consumer: Consumer) -> None:  # noqa: ARG002 - whichever it is
         """Let go of what was taken before the connection broke: it is handed out again, or was in another group."""
-        self._in_hand, self._projected = [], []
+        self._taken, self._projected = Taken(), []
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
-        """Project what was taken last, and take what is new; wait for it only if nothing is to be acknowledged."""
-        in_hand, projected, self._in_hand, self._projected = self._in_hand, self._projected, [], []
-        taking = asyncio.create_task(consumer.take(count=AT_ONCE, wait=0 if in_hand or projected else wait))
-        beside = [taking, *([asyncio.create_task(consumer.ack(projected))] if projected else [])]
+        """Project what was taken last, and take what is new; wait for that only if there was nothing to project."""
+        taken, projected, self._taken, self._projected = self._taken, self._projected, Taken(), []
+        if not taken.deliveries:
+            self._taken = await self._wait(consumer, projected, wait)
+            return
+        projector = Projector(self._store, await self._views.pinned())
+        changes, failures = await projector.changes(taken.snapshots)
+        written, following = await projector.views.exchange(consumer, changes, projected, count=AT_ONCE)
+        await projector.park_all(failures)
+        if left := [*unfinished(changes, written), *taken.rest]:
+            await projector.project_or_park(left)
+        self._taken, self._projected = following, taken.deliveries
+
+    async def _wait(self, consumer: Consumer, projected: Sequence[Delivery], wait: float) -> Taken:
+        """Acknowledge what was projected, and wait for what is new."""
+        acknowledging = asyncio.create_task(consumer.ack(projected))
         try:
-            await self._project(in_hand)
-            for task in beside:
-                await task
+            taken = await take(await self._views.pinned(), consumer, count=AT_ONCE, wait=wait)
+            await acknowledging
         except BaseException:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            acknowledging.cancel()
+            await asyncio.gather(acknowledging, return_exceptions=True)
             raise
-        self._in_hand, self._projected = taking.result(), in_hand
+        return taken
 
     async def end(self, consumer: Consumer) -> None:
         """Project what was taken last."""
-        in_hand, projected, self._in_hand, self._projected = self._in_hand, self._projected, [], []
-        await self._project(in_hand)
-        await consumer.ack([*projected, *in_hand])
-
-    async def _project(self, deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            await self.projector.project_or_park({pointer.session_id for d in deliveries for pointer in d.pointers})
+        taken, projected, self._taken, self._projected = self._taken, self._projected, Taken(), []
+        await self.projector.project_or_park(sessions_of(taken.deliveries))
+        await consumer.ack([*projected, *taken.deliveries])
 
     async def work_again(self, consumer: Consumer, claimed: Sequence[Delivery]) -> None:
         """Project what another worker left, first what it may have died of."""
@@ -101,7 +108,7 @@ class ProjectionWorker(FeedWorker):
 
     async def _carefully(self, deliveries: Sequence[Delivery]) -> None:
         """Project sessions one by one, counting each before its work begins, so that a crash is counted too."""
-        for session_id in {pointer.session_id for d in deliveries for pointer in d.pointers}:
+        for session_id in sessions_of(deliveries):
             if session_id in self._interrupted:  # the server was at fault, not the session
                 await self._views.forget_attempts(session_id)
             self._interrupted.add(session_id)

@@ -48,6 +48,11 @@ def pointers_of(fields: Sequence[bytes]) -> list[Pointer]:
     return pointers
 
 
+def delivered(partition: int, entries: Sequence[Any]) -> list[Delivery]:
+    """Return entries of a feed, handed out for the first time."""
+    return [Delivery(partition, feed_id(at), pointers_of(fields)) for at, fields in entries]
+
+
 class RedisConsumer:
     """An `eventstore.feed.Consumer` on Redis.
 
@@ -63,14 +68,14 @@ class RedisConsumer:
         self._links = links
         self._own = links.own(feeds[0], longest_block=LONGEST_WAIT) if links.topology.together(feeds) else None
         self._woken = asyncio.Event()
-        self._feeds = feeds
+        self.feeds = feeds
         self._partitions = {feed: p for p, feed in enumerate(feeds)}
         self._workers = workers
         self._claim_from = ["0-0"] * len(feeds)
 
     async def register(self) -> None:
         """Make the group at each feed's beginning, where it is missing."""
-        made = [Batch(feed, [("XGROUP", "CREATE", feed, self.group, "0", "MKSTREAM")]) for feed in self._feeds]
+        made = [Batch(feed, [("XGROUP", "CREATE", feed, self.group, "0", "MKSTREAM")]) for feed in self.feeds]
         for (reply,) in await self._links.answers(made):
             if not isinstance(reply, Exception):
                 self.founded = True
@@ -83,18 +88,22 @@ class RedisConsumer:
         try:
             return await read(count, min(wait, LONGEST_WAIT))
         except StoreRefused as refused:
-            if "NOGROUP" not in str(refused):
-                raise
-            log.warning("The consumer group is gone; making it anew.", action="group_recreated", group=self.group)
-            await self.register()
+            await self.begin_again(refused)
             return await read(count, min(wait, LONGEST_WAIT))
+
+    async def begin_again(self, refused: StoreRefused) -> None:
+        """Make the group anew, if it is gone; else raise what was refused."""
+        if "NOGROUP" not in str(refused):
+            raise refused
+        log.warning("The consumer group is gone; making it anew.", action="group_recreated", group=self.group)
+        await self.register()
 
     async def claim(self, *, idle: float, count: int) -> list[Delivery]:
         """Take over entries that were handed out ``idle`` seconds ago or more."""
         milliseconds = int(idle * 1000)
         commands = [
             ("XAUTOCLAIM", feed, self.group, self.name, milliseconds, start, "COUNT", count)
-            for feed, start in zip(self._feeds, self._claim_from, strict=True)
+            for feed, start in zip(self.feeds, self._claim_from, strict=True)
         ]
         claimed: list[tuple[int, list[Any]]] = []
         for partition, reply in enumerate(await self._links.pipeline(commands)):
@@ -107,20 +116,26 @@ class RedisConsumer:
     async def unfinished(self, *, count: int) -> list[Delivery]:
         """Return what this consumer was handed before and has not acknowledged."""
         reading = ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count, "STREAMS")
-        replies = await self._links.pipeline([(*reading, feed, "0") for feed in self._feeds])
+        replies = await self._links.pipeline([(*reading, feed, "0") for feed in self.feeds])
         held = [(partition, [entry for entry in reply[0][1] if entry[1]]) for partition, reply in enumerate(replies)]
         return await self._with_attempts(held)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge entries."""
+        if commands := self.acks(deliveries):
+            await self._links.pipeline(commands)
+
+    def acks(self, deliveries: Sequence[Delivery]) -> list[Command]:
+        """Return the commands that acknowledge entries."""
         by_partition: dict[int, list[str]] = {}
         for delivery in deliveries:
             by_partition.setdefault(delivery.partition, []).append("{}-{}".format(*delivery.entry_id))
-        commands: list[Command] = [
-            ("XACK", self._feeds[partition], self.group, *entries) for partition, entries in by_partition.items()
-        ]
-        if commands:
-            await self._links.pipeline(commands)
+        return [("XACK", self.feeds[partition], self.group, *entries) for partition, entries in by_partition.items()]
+
+    @property
+    def together(self) -> bool:
+        """Whether one server has all feeds."""
+        return self._own is not None
 
     async def wake(self) -> None:
         """End the wait of a `take` that is under way."""
@@ -135,7 +150,7 @@ class RedisConsumer:
 
     async def leave(self) -> None:
         """Forget this consumer where it holds nothing."""
-        calls: list[Call] = [([feed], [self.group, self.name]) for feed in self._feeds]
+        calls: list[Call] = [([feed], [self.group, self.name]) for feed in self.feeds]
         await self._links.evaluate_many(LEAVE, calls)
         await self._links.call("HDEL", self._workers, self._field)
 
@@ -155,7 +170,7 @@ class RedisConsumer:
     async def _wait_for(self, own: OwnLink, count: int, wait: float) -> list[Delivery]:
         """Read all feeds with one command, which blocks."""
         block = ("BLOCK", int(wait * 1000)) if wait >= 0.001 else ()  # noqa: PLR2004 - BLOCK 0 is for ever
-        return self._delivered(await own.call(*self._reading(count, self._feeds, *block)))
+        return self._delivered(await own.call(*self._reading(count, self.feeds, *block)))
 
     async def _poll(self, count: int, wait: float) -> list[Delivery]:
         """Read feed by feed, again and again. Feeds of a node that is away do not stop those of others."""
@@ -173,7 +188,7 @@ class RedisConsumer:
 
     async def _look(self, count: int) -> list[Delivery]:
         """Read every feed once, without waiting."""
-        outcomes = await self._links.send([Batch(feed, [self._reading(count, [feed])]) for feed in self._feeds])
+        outcomes = await self._links.send([Batch(feed, [self._reading(count, [feed])]) for feed in self.feeds])
         unserved = [outcome for outcome in outcomes if isinstance(outcome, Unserved)]
         if len(unserved) == len(outcomes):
             raise unserved[0]
@@ -189,16 +204,12 @@ class RedisConsumer:
         return deliveries
 
     def _delivered(self, reply: Any) -> list[Delivery]:
-        return [
-            Delivery(self._partitions[feed], feed_id(at), pointers_of(fields))
-            for feed, entries in reply or []
-            for at, fields in entries
-        ]
+        return [one for feed, entries in reply or [] for one in delivered(self._partitions[feed], entries)]
 
     async def _with_attempts(self, claimed: list[tuple[int, list[Any]]]) -> list[Delivery]:
         """Ask how often each claimed entry has been handed out."""
         entries = [(partition, at, fields) for partition, found in claimed for at, fields in found]
-        commands: list[Command] = [("XPENDING", self._feeds[p], self.group, at, at, 1) for p, at, _ in entries]
+        commands: list[Command] = [("XPENDING", self.feeds[p], self.group, at, at, 1) for p, at, _ in entries]
         replies = await self._links.pipeline(commands) if commands else []
         # An entry that another consumer acknowledged meanwhile is pending no more.
         return [

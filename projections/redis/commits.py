@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script, checked
 from eventstore.redis.keys import Keys
-from eventstore.redis.links import Links
 from projections.changes import ViewsChange
 from projections.redis.names import Names
 from projections.redis.writes import Write, counts_of, indexes, part_writes
@@ -175,14 +175,12 @@ def commit_calls(
     return calls
 
 
-async def carry_out(links: Links, calls: Sequence[CommitCall]) -> dict[bytes, bool]:
-    """Make calls of the commit script. Return for each session whether it was written.
+def results(calls: Sequence[CommitCall], replies: Sequence[Any]) -> dict[bytes, bool]:
+    """Return for each session of some calls whether it was written.
 
     Raises:
-        StoreUnavailable: A node does not answer.
         StoreRefused: One could not be written. Others may have been.
     """
-    replies = await links.evaluate_many(COMMIT, [call.call() for call in calls])
     written: dict[bytes, bool] = {}
     for call, reply in zip(calls, replies, strict=True):
         written.update(zip(call.sessions, [result == 1 for result in checked(reply)], strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Script
 from projections.changes import ViewsChange
-from projections.redis.commits import LET_GO, CommitCall, carry_out
+from projections.redis.commits import COMMIT, LET_GO, CommitCall, results
 from projections.redis.generations import Generations
 from projections.redis.names import Names
 from projections.redis.writes import Write, part_writes, writes_suffix
@@ -56,7 +56,7 @@ class LettingGo(Generations):
         going = await self._parts(names, session_key)
         call = CommitCall(self._keys, names, self._keys.partition(session_key))
         call.add(session_key, version, "", gone=going, view=(LET_GO, mark))
-        return (await carry_out(self._links, [call]))[session_key]
+        return results([call], [await self._links.evaluate(COMMIT, *call.call())])[session_key]
 
     async def _parts(self, names: Names, session_key: bytes) -> list[bytes]:
         """Return the keys of all views of a session but the session view."""

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from eventstore.errors import CorruptLog, OutOfMemory
+from eventstore.errors import OutOfMemory
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Argument, Call, Command, Script, checked
-from eventstore.redis.entries import recorded
-from projections.changes import ViewsChange
 from projections.checkpoints import Checkpoint, Writes
 from projections.history import Compaction, History, Message, Versioned
-from projections.redis.commits import SHORT, carry_out, commit_calls
-from projections.redis.letting_go import LettingGo
+from projections.redis.exchanging import Exchanging
 from projections.redis.names import Names
+from projections.redis.snapshots import snapshot
 from projections.redis.writes import FORKED, index_key, writes_suffix
 from projections.session import ACTIVE, SessionState
-from projections.views import TAIL, Forked, Listed, Parked, Snapshot, Totals
+from projections.views import TAIL, Listed, Parked, Snapshot, Totals
 
 READ = Script.load("projections.redis", "read.lua")
-READ_SESSIONS = Script.load("projections.redis", "read_sessions.lua")
 LEASE = Script.load("projections.redis", "lease.lua")
 UNLESS_FORGOTTEN = Script.load("projections.redis", "unless_forgotten.lua")
 
@@ -36,34 +32,10 @@ _compaction = msgspec.json.Decoder(Compaction).decode
 _version = msgspec.json.Decoder(Versioned).decode
 
 COMPACTING = b"compacting"
-READ_AT_ONCE = 8
-"""Session views that one call reads, each with its tail: nobody is to wait long for it."""
-WHOLE = 5
-"""Words of the read script's reply; more tell of views whose log has become another one."""
 
 
-class RedisViews(LettingGo):
+class RedisViews(Exchanging):
     """A `projections.views.ViewStore` beside the log on Redis."""
-
-    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot[bool]]:
-        """Return the session views, and whether each is parked."""
-        names = await self.names()
-        pages: list[tuple[int, list[str]]] = []
-        of_partition: dict[int, list[str]] = {}
-        for session_id in session_ids:
-            partition = self._keys.partition(check_session_id(session_id))
-            page = of_partition.get(partition)
-            if page is None or len(page) >= READ_AT_ONCE:
-                page = of_partition[partition] = []
-                pages.append((partition, page))
-            page.append(session_id)
-        replies = await self._links.evaluate_many(READ_SESSIONS, [self._read_call(names, *page) for page in pages])
-        found = {
-            session_id: _snapshot(session_id, reply, reply[3] == 1)
-            for (_, page), of_page in zip(pages, replies, strict=True)
-            for session_id, reply in zip(page, of_page, strict=True)
-        }
-        return [found[session_id] for session_id in session_ids]
 
     async def read_history(self, session_id: str, last: int | None) -> Snapshot[History]:
         """Return the newest messages."""
@@ -91,26 +63,26 @@ class RedisViews(LettingGo):
             if version != reply[0]:
                 return await self.read_history(session_id, last)
         compacted = None if reply[3] is None else _compaction(reply[3])
-        stored = messages if int(reply[0]) else []
-        return _snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(stored)), compacted))
+        stored = messages if int(reply[0]) and not reply[4] else []
+        return snapshot(session_id, reply, History(_messages(b"[%s]" % b",".join(stored)), compacted))
 
     async def read_context(self, session_id: str, key: str) -> Snapshot[list[Any]]:
         """Return the value of a context key."""
         names = await self.names()
         reply = await self._read_other(names, names.context, session_id, "HGET", key)
-        return _snapshot(session_id, reply, [] if reply[3] is None else [_value(reply[3])])
+        return snapshot(session_id, reply, [] if reply[3] is None else [_value(reply[3])])
 
     async def read_context_keys(self, session_id: str) -> Snapshot[list[str]]:
         """Return all context keys."""
         names = await self.names()
         reply = await self._read_other(names, names.context, session_id, "HKEYS")
-        return _snapshot(session_id, reply, [key.decode() for key in reply[3] or ()])
+        return snapshot(session_id, reply, [key.decode() for key in reply[3] or ()])
 
     async def read_checkpoint(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Checkpoint]]:
         """Return a checkpoint."""
         names = await self.names()
         reply = await self._read_other(names, names.checkpoints, thread_id, "HGET", checkpoint_id)
-        return _snapshot(thread_id, reply, [] if reply[3] is None else [_value(reply[3])])
+        return snapshot(thread_id, reply, [] if reply[3] is None else [_value(reply[3])])
 
     async def read_checkpoints(self, thread_id: str, limit: int | None) -> Snapshot[list[Checkpoint]]:
         """Return the newest checkpoints: first which they are, then, in a second round trip, what they hold."""
@@ -123,29 +95,14 @@ class RedisViews(LettingGo):
             found = await self._links.call("HMGET", key, *reply[3])
         # One that was stored again in between is newer than its place says.
         checkpoints = [_value(checkpoint) for checkpoint in found if checkpoint is not None]
-        return _snapshot(thread_id, reply, sorted(checkpoints, key=lambda stored: -stored["version"]))
+        return snapshot(thread_id, reply, sorted(checkpoints, key=lambda stored: -stored["version"]))
 
     async def read_writes(self, thread_id: str, checkpoint_id: str) -> Snapshot[list[Writes]]:
         """Return the writes beside a checkpoint."""
         names = await self.names()
         suffix = writes_suffix(checkpoint_id)
         reply = await self._read_other(names, names.writes, thread_id, "HVALS", suffix=suffix)
-        return _snapshot(thread_id, reply, [_value(writes) for writes in reply[3] or ()])
-
-    async def commit(self, changes: Sequence[ViewsChange]) -> list[bool]:
-        """Write changes whose base is current."""
-        names = await self.names()
-        written: list[bool] = []
-        for batch in _each_once(changes):
-            kept = await self._kept(names, batch)
-            going = {
-                change.session_id: await self._parts(names, check_session_id(change.session_id))
-                for change in batch
-                if change.forked
-            }
-            done = await carry_out(self._links, commit_calls(self._keys, names, batch, kept, going))
-            written += [done[check_session_id(change.session_id)] for change in batch]
-        return written
+        return snapshot(thread_id, reply, [_value(writes) for writes in reply[3] or ()])
 
     async def listed(
         self, *, status: str | None, user_id: str | None, after: Listed | None, limit: int
@@ -249,24 +206,6 @@ class RedisViews(LettingGo):
         tombstones = self._keys.tombstones(self._keys.partition(session_key))
         return await self._links.evaluate(UNLESS_FORGOTTEN, [tombstones, key], [session_key, name, *arguments])
 
-    async def _kept(self, names: Names, changes: Sequence[ViewsChange]) -> dict[str, list[bytes]]:
-        """Return, for each change that takes the oldest messages away but for some, those, as they are stored.
-
-        Each change is of another session. If what is stored is not of its base any more, it is not going to happen.
-        """
-        choosy = [change for change in changes if change.history.kept and change.short is None]
-        if not choosy:
-            return {}
-        keys = [self._keys.of_session(names.history, check_session_id(change.session_id)) for change in choosy]
-        oldest = await self._links.pipeline(
-            [("LRANGE", key, 0, change.history.dropped - 1) for key, change in zip(keys, choosy, strict=True)]
-        )
-        kept = {}
-        for change, messages in zip(choosy, oldest, strict=True):
-            versions = frozenset(change.history.kept)
-            kept[change.session_id] = [message for message in messages if _version(message).version in versions]
-        return kept
-
     async def _read_other(
         self, names: Names, what: bytes, session_id: str, *command: Argument, suffix: bytes = b""
     ) -> Any:
@@ -274,14 +213,6 @@ class RedisViews(LettingGo):
         session_key = check_session_id(session_id)
         keys = [*self._read_keys(names, session_key), self._keys.of_session(what, session_key) + suffix]
         return await self._links.evaluate(READ, keys, [TAIL, session_key, *command])
-
-    def _read_call(self, names: Names, partition: int, session_ids: Sequence[str]) -> Call:
-        """Return the call that reads views of sessions of one partition."""
-        keys, sessions = self._keys, [check_session_id(session_id) for session_id in session_ids]
-        named = [keys.heads(partition), keys.shared(partition, names.parked)]
-        for session_key in sessions:
-            named += (keys.of_session(names.session, session_key), keys.log(partition, session_key))
-        return named, [TAIL, *sessions]
 
     def _read_keys(self, names: Names, session_key: bytes) -> list[bytes]:
         """Return the session view, the log and the heads."""
@@ -291,33 +222,3 @@ class RedisViews(LettingGo):
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)
         return self._keys.shared(self._keys.partition(session_key), what), session_key
-
-
-def _each_once(changes: Sequence[ViewsChange]) -> Iterator[list[ViewsChange]]:
-    """Cut changes into batches in which no session comes twice: what the second one keeps, the first may add."""
-    batch: dict[str, ViewsChange] = {}
-    for change in changes:
-        if change.session_id in batch:
-            yield [*batch.values()]
-            batch = {}
-        batch[change.session_id] = change
-    if batch:
-        yield [*batch.values()]
-
-
-def _snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
-    version, state, tail = int(reply[0]), SessionState(), []
-    damage = forked = None
-    try:
-        state = _state(reply[1]) if reply[1] else state
-        if len(reply) > WHOLE:
-            forked = Forked(int(reply[WHOLE]), _state(reply[WHOLE + 1]) if reply[WHOLE + 1] else state)
-        for found in reply[2]:
-            tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
-    except CorruptLog as error:
-        damage = error
-    except (ValueError, RecursionError) as error:
-        damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
-    lacks = (reply[4] or b"").decode()
-    short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
-    return Snapshot(session_id, version, state, tail, value, damage, bool(lacks) and short is None, forked, short)

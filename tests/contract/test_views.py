@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from support.conversation import compaction
-from support.projected import projected
+from support.projected import check_views, projected
 from support.waiting import until
 
 from eventstore import (
@@ -26,6 +26,7 @@ from eventstore import (
     StoreUnavailable,
 )
 from eventstore.redis import consumer
+from eventstore.redis.store import RedisStore
 from projections import (
     GROUP,
     MISSING,
@@ -39,6 +40,7 @@ from projections import (
     fold,
     open_views,
 )
+from projections.exchange import Taken, take
 from projections.views import TAIL
 from workers import ProjectionWorker, following
 from workers.compaction.worker import GROUP as COMPACTION
@@ -495,15 +497,15 @@ class TestWorking:
         self, store: EventStore, views: ViewStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A worker that is asked to stop just when the server failed leaves nothing in hand, if the server is back."""
-        worker = ProjectionWorker(store, views, name="w")
-        project = worker.projector.project_or_park
+        worker, kind = ProjectionWorker(store, views, name="w"), type(views)
+        exchange = kind.exchange
 
-        async def fail(session_ids: Iterable[str]) -> None:
-            monkeypatch.setattr(worker.projector, "project_or_park", project)
+        async def fail(*_: object, **__: object) -> tuple[list[bool], Taken]:
+            monkeypatch.setattr(kind, "exchange", exchange)
             await worker.stop()
             raise StoreUnavailable("staged")
 
-        monkeypatch.setattr(worker.projector, "project_or_park", fail)
+        monkeypatch.setattr(kind, "exchange", fail)
         await store.append("s", said("1"))
         await worker.run()
         assert [partition.waiting for partition in await store.feed.progress(GROUP) if partition.waiting] == []
@@ -518,6 +520,82 @@ class TestWorking:
         await projected(store)
         working.cancel()
         await asyncio.wait([working])
+
+
+class TestExchanging:
+    """What a worker has folded goes, and what is new comes."""
+
+    async def test_what_is_written_is_in_what_is_read(
+        self, store: EventStore, views: ViewStore, projector: Projector
+    ) -> None:
+        """Changes are written before what is new is read; entries that are done are not given again."""
+        consumer = await store.feed.join(views.group, "w")
+        await store.append("s", said("1"))
+        first = await take(views, consumer, count=10, wait=0)
+        changes, failures = await projector.changes(first.snapshots)
+        await store.append("s", said("2"))
+        written, second = await views.exchange(consumer, changes, first.deliveries, count=10)
+        assert (written, failures) == ([True], [])
+        (snapshot,) = second.snapshots
+        assert (snapshot.version, [event.version for event in snapshot.tail]) == (1, [2])
+        assert [each.attempts for each in await consumer.unfinished(count=10)] == [1 + 1]
+        assert [pointer.version for each in second.deliveries for pointer in each.pointers] == [2]
+
+    async def test_many_at_once(self, store: EventStore, views: ViewStore) -> None:
+        """Of each session that changed, either the view is read or it is named; each entry is handed out once."""
+        consumer = await store.feed.join(views.group, "w")
+        names = [f"s{number}" for number in range(300)]
+        for name in names:
+            await store.append(name, said(name))
+        taken: list[Taken] = []
+        while not taken or taken[-1].deliveries:
+            taken.append((await views.exchange(consumer, [], [], count=20))[1])
+        found = [each.session_id for some in taken for each in some.snapshots]
+        assert sorted([*found, *(name for some in taken for name in some.rest)]) == sorted(names)
+        entries = [(each.partition, each.entry_id) for some in taken for each in some.deliveries]
+        assert len(set(entries)) == len(entries)
+
+    async def test_what_was_not_written_is_said(
+        self, store: EventStore, views: ViewStore, projector: Projector
+    ) -> None:
+        """A change whose base another one has passed is not written, and the others are."""
+        for name in ("a", "b"):
+            await store.append(name, said("1"))
+        consumer = await store.feed.join(views.group, "w")
+        first = await take(views, consumer, count=10, wait=0)
+        changes, _ = await projector.changes(first.snapshots)
+        assert not await projector.project([changes[0].session_id])
+        assert (await views.exchange(consumer, changes, [], count=10))[0] == [False, True]
+
+    async def test_a_group_that_is_gone(self, store: EventStore, views: ViewStore, projector: Projector) -> None:
+        """Who exchanges makes the group anew, and then gets everything again."""
+        consumer = await store.feed.join(views.group, "w")
+        await store.append("s", said("1"))
+        first = await take(views, consumer, count=10, wait=0)
+        changes, _ = await projector.changes(first.snapshots)
+        await store.feed.disband(views.group)
+        if not isinstance(store, RedisStore):
+            pytest.skip("in memory it is an error of one's own")
+        written, second = await views.exchange(consumer, changes, [], count=10)
+        again = second.deliveries or (await take(views, consumer, count=10, wait=0)).deliveries
+        assert written == [True]
+        assert [pointer.session_id for each in again for pointer in each.pointers] == ["s"]
+
+    @pytest.mark.guarantee("W1")
+    async def test_a_worker_beside_many_writers(self, store: EventStore, views: ViewStore) -> None:
+        """A worker that is busy all the time brings every view to the end of its log, and acknowledges everything."""
+        worker = ProjectionWorker(store, views)
+        working = asyncio.create_task(worker.run())
+
+        async def write(name: str) -> None:
+            for number in range(30):
+                await store.append(f"{name}-{number % 3}", [said(f"{number}"), ContextSet("k", number)])
+
+        await asyncio.gather(*(write(f"s{number}") for number in range(40)))
+        await projected(store)
+        await worker.stop()
+        await working
+        await check_views(store, views=views)
 
 
 class TestTidying:

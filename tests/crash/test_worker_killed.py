@@ -6,10 +6,10 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import pytest
 from support.audits import audited
@@ -38,8 +38,9 @@ from eventstore import (
 from eventstore.redis.links import Links
 from eventstore.redis.store import RedisStore
 from projections import GROUP, Projector, Queries, open_views
-from projections.changes import ViewsChange
 from workers import ProjectionWorker, following
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -359,15 +360,18 @@ class TestServerAway:
         """A session that is at hand while its worker loses the server, again and again, is not parked for it."""
         monkeypatch.setattr(following, "PAUSE", 0.01)
         views = open_views(store)
-        commit = views.commit
         outages = iter(range(6))
 
-        async def commit_without_server(changes: Sequence[ViewsChange]) -> list[bool]:
-            if changes and next(outages, None) is not None:
-                raise StoreUnavailable("This is staged.")
-            return await commit(changes)
+        def without_server(write: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+            async def once(*given: Any, **named: Any) -> T:
+                if next(outages, None) is not None:
+                    raise StoreUnavailable("This is staged.")
+                return await write(*given, **named)
 
-        monkeypatch.setattr(views, "commit", commit_without_server)
+            return once
+
+        monkeypatch.setattr(views, "commit", without_server(views.commit))
+        monkeypatch.setattr(views, "exchange", without_server(views.exchange))
         await store.append("s", said("a"))
         worker = ProjectionWorker(store, views, name="a", claim_after=0.01)
         working = asyncio.create_task(worker.run())

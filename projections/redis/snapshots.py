@@ -1,0 +1,38 @@
+"""What the reading scripts reply, as snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from eventstore.errors import CorruptLog
+from eventstore.redis.entries import recorded
+from projections.redis.commits import SHORT
+from projections.session import SessionState
+from projections.views import Forked, Snapshot
+
+WHOLE = 5
+"""Words of the reply; more tell of views whose log has become another one."""
+
+_state = msgspec.json.Decoder(SessionState).decode
+
+
+def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
+    """Return what one reply tells of a session, and what was asked for beside it."""
+    version, state, tail = int(reply[0]), SessionState(), []
+    damage = forked = None
+    try:
+        state = _state(reply[1]) if reply[1] else state
+        if len(reply) > WHOLE:
+            forked = Forked(int(reply[WHOLE]), _state(reply[WHOLE + 1]) if reply[WHOLE + 1] else state)
+        for found in reply[2]:
+            tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
+    except CorruptLog as error:
+        damage = error
+    except (ValueError, RecursionError) as error:
+        damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
+    lacks = (reply[4] or b"").decode()
+    short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
+    return Snapshot(session_id, version, state, tail, value, damage, bool(lacks) and short is None, forked, short)
