@@ -37,6 +37,23 @@ end
 local KEYS, ARGV = KEYS, ARGV
 local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
 
+-- One event for one session, at any version: what nearly everybody sends who sends alone. What follows this comes to the
+-- same, and takes half as long again (measured).
+if appends == 1 and ARGV[2] == '' then
+  local session, version, ms = ARGV[1], 0, nil
+  local head = call('HGET', heads, session)
+  if head then version, ms = match(head, '(%d+)-(%d+)') end
+  if head or call('HEXISTS', tombstones, redis.sha1hex(session)) == 0 then
+    version = version + 1
+    local now = match(call('XADD', feed, '*', session, version .. '/1'), '%d+')
+    local place = version .. '-' .. (ms and tonumber(ms) > tonumber(now) and ms or now)
+    local added = redis.pcall('XADD', KEYS[4], place, 'e', ARGV[3])
+    if type(added) == 'table' then return {{'error', added.err}} end
+    call('HSET', heads, session, place)
+    return {version}
+  end
+end
+
 -- First decide everything, because a script's writes are not rolled back. Of what is to be written, `counts` has the
 -- number of events, `firsts` where they stand, and `pointers` what the feed is to tell: one pointer for each session.
 local found = call('HMGET', heads, unpack(ARGV, 1, appends))
