@@ -3,9 +3,10 @@
 -- since.
 -- KEYS: heads, tombstones, totals; per session its view and its log; then every other key that is written
 -- ARGV: how many sessions, the sessions; then per session how many words follow, and these:
---         the version folded from, the place of the last event that was folded ('' for none),
+--         the version folded from,
+--         of the session view then the place of the last event that was folded ('' for none), the version, what it lacks
+--         ('=' for what it lacked before), the state,
 --         #gone, keys that are in the way ...
---         #view, fields of the session view and their values ...
 --         #counts, fields of the totals and how much each grows ...
 --         the session's score in lists, #lists, lists ...
 --         #commands, and of each: #words, words ...
@@ -13,6 +14,7 @@
 --   folded; or an error.
 
 -- include eventstore.redis/stands.lua
+-- include projections.redis/view.lua
 
 -- The place of an event that no log has: views that were folded from it are made anew.
 local NOWHERE = '99999999999999-0'
@@ -30,15 +32,17 @@ local function words()
 end
 
 local function commit(i)
-  local session, view, base, place = ARGV[i + 1], KEYS[2 * i + 2], ARGV[at], ARGV[at + 1]
-  if (call('HGET', view, 'version') or '0') ~= base then return 0 end
+  local session, view = ARGV[i + 1], KEYS[2 * i + 2]
+  local base, place, version, lacks, state = unpack(ARGV, at, at + 4)
+  local stored, _, lacked = view_of(view)
+  if stored ~= base then return 0 end
   if base == '0' and not heads[i] and call('HEXISTS', KEYS[2], redis.sha1hex(session)) == 1 then return 0 end
   if place ~= '' and not stands(heads[i], KEYS[2 * i + 3], place) then return 0 end
 
-  at = at + 2
+  at = at + 5
   local first, last = words()
   for key = first, last do call('UNLINK', ARGV[key]) end
-  call('HSET', view, unpack(ARGV, words()))
+  keep_view(view, version, place, lacks == '=' and lacked or lacks, state)
   written = view
   first, last = words()
   for field = first, last, 2 do totals[ARGV[field]] = (totals[ARGV[field]] or 0) + ARGV[field + 1] end
@@ -67,7 +71,10 @@ for i = 1, sessions do
     local why = type(result) == 'table' and result.err or result
     local not_now = string.match(why, 'READONLY.*') or string.match(why, 'NOREPLICAS.*')
     if not_now then return {err = not_now} end
-    if written then call('HSET', written, 'head', NOWHERE) end
+    if written then
+      local version, _, lacks, state = view_of(written)
+      keep_view(written, version, NOWHERE, lacks, state)
+    end
     result = {err = why}
   end
   results[i] = result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from eventstore.redis.commands import Argument, Call, Script, checked
 from eventstore.redis.keys import Keys
 from projections.changes import ViewsChange
 from projections.redis.names import Names
-from projections.redis.writes import Write, counts_of, indexes, part_writes
+from projections.redis.writes import counts_of, indexes, part_writes
 from projections.session import SessionState
 
 COMMIT = Script.load("projections.redis", "commit.lua")
@@ -21,10 +21,10 @@ MOST_EVENTS = 1000
 MOST_BYTES = 1024 * 1024
 """What one call takes in, about: the server does nothing else meanwhile."""
 
-LET_GO = "let-go"
-"""The field of the session view that says that it is all that is kept."""
 SHORT = "short/"
-"""What it begins with where that is so because the session is short; then come the bytes of its events."""
+"""With which begins what a session view lacks if the session is short; then come the bytes of its events."""
+AS_BEFORE = "="
+"""That it goes on lacking what it lacked."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -71,62 +71,26 @@ class CommitCall:
         key_of = self._keys.of(self._partition, session_key)
         before, after = self._lists_of(change.before), self._lists_of(change.after)
         place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
-        view, short = key_of(names.session), change.short is not None
-        beside = (LET_GO, f"{SHORT}{change.short}") if short else ()
-        writes = [] if short else part_writes(key_of, names, change, kept)
-        if change.anew and not change.forked:
-            writes.insert(0, ("HDEL", view, LET_GO))
+        view, counts = key_of(names.session), counts_of(change)
+        gone = (*going, view) if change.forked else ()
+        if change.short is None:
+            writes, lacks = part_writes(key_of, names, change, kept), "" if change.anew else AS_BEFORE
+        else:
+            writes, lacks = [], f"{SHORT}{change.short}"
         if before is not after:
             writes += [("ZREM", index, session_key) for index in before - after]
-        self._events += change.version - change.base
-        self.add(
-            session_key,
-            change.base,
-            place,
-            gone=(*going, view) if change.forked else (),
-            view=("version", change.version, "state", _encode(change.after), "head", place, *beside),
-            counts=counts_of(change),
-            score=change.after.active_ms,
-            lists=after,
-            writes=writes,
-        )
 
-    def add(
-        self,
-        session_key: bytes,
-        base: int,
-        place: str,
-        *,
-        gone: Sequence[bytes],
-        view: Sequence[Argument],
-        counts: Sequence[Argument] = (),
-        score: int = 0,
-        lists: Collection[bytes] = (),
-        writes: Sequence[Write] = (),
-    ) -> None:
-        """Take what is to be written for a session.
-
-        Args:
-            session_key: The session.
-            base: The version at which its view has to stand.
-            place: What the log has to hold; nothing if it is empty.
-            gone: Keys that go first: a script that has made room is let go on where memory is short.
-            view: Fields of the session view, and their values.
-            counts: Fields of the totals, and how much each grows.
-            score: Where in lists the session is to stand, ...
-            lists: ... and in which.
-            writes: Commands.
-        """
-        words: list[Argument] = [base, place, len(gone), *gone, len(view), *view, len(counts), *counts]
-        words += (score, len(lists), *lists, len(writes))
+        words: list[Argument] = [change.base, place, change.version, lacks, _encode(change.after)]
+        words += (len(gone), *gone, len(counts), *counts)
+        words += (change.after.active_ms, len(after), *after, len(writes))
         for write in writes:
             words += (len(write), *write)
             self._other_keys[write[1]] = None
             self._bytes += sum([len(word) for word in write if type(word) is bytes])
-        self._other_keys.update(dict.fromkeys((*gone, *lists)))
+        self._events += change.version - change.base
+        self._other_keys.update(dict.fromkeys((*gone, *after)))
         self.sessions.append(session_key)
-        key_of = self._keys.of(self._partition, session_key)
-        self._views_and_logs += (key_of(self._names.session), self._keys.log(self._partition, session_key))
+        self._views_and_logs += (view, self._keys.log(self._partition, session_key))
         self._arguments += (len(words), *words)
 
     def _lists_of(self, state: SessionState) -> frozenset[bytes]:

@@ -4,6 +4,8 @@
 -- ARGV: session, tombstone, then in turn: a count of the totals, the field of a session's state that it adds up
 -- Returns the tombstone that stands now; false if there is no such session; {'damaged'} if a view cannot be read
 
+-- include projections.redis/view.lua
+
 local OF_GENERATION = 11
 local tombstones, heads, log, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local session, field = ARGV[1], redis.sha1hex(ARGV[1])
@@ -13,10 +15,11 @@ local tombstone = redis.call('HGET', tombstones, field)
 if not tombstone and redis.call('HEXISTS', heads, session) + redis.call('EXISTS', log) == 0 then return false end
 local states = {}
 for at = 8, #KEYS, OF_GENERATION do
-  local stored = redis.call('HGET', KEYS[at], 'state')
+  local version, _, _, stored = view_of(KEYS[at])
   if stored then
     local read, state = pcall(cjson.decode, stored)
     if not read or type(state) ~= 'table' then return {'damaged'} end
+    state.version = tonumber(version)
     states[at] = state
   end
 end
@@ -38,7 +41,6 @@ for at = 8, #KEYS, OF_GENERATION do
     redis.call('ZREM', lists, session)
     redis.call('ZREM', lists .. ':status:' .. (state.status or 'active'), session)
     if type(state.user_id) == 'string' then redis.call('ZREM', lists .. ':user:' .. state.user_id, session) end
-    state.version = tonumber(redis.call('HGET', view, 'version'))
     state.configured = next(state.compaction or {}) and 1
     for i = 3, #ARGV, 2 do
       local counted = state[ARGV[i + 1]] or 0

@@ -157,19 +157,19 @@ class Generations:
         keys = self._keys
         reads: list[Command] = []
         for session in sessions:
-            reads.append(("HGET", keys.of_session(names.session, session), "state"))
+            reads.append(("GET", keys.of_session(names.session, session)))
             reads.append(("SMEMBERS", keys.of_session(names.writes, session)))
         replies = await self._links.pipeline(reads)
         unlinked: dict[bytes, None] = {}
         of_session = (names.writes, names.order, names.checkpoints, names.context, names.compaction, names.history)
-        for session, state, owners in zip(sessions, replies[::2], replies[1::2], strict=True):
-            if state is not None:
-                unlinked |= dict.fromkeys(indexes(keys, names, keys.partition(session), _known(state)))
+        for session, view, owners in zip(sessions, replies[::2], replies[1::2], strict=True):
+            if view is not None:
+                unlinked |= dict.fromkeys(indexes(keys, names, keys.partition(session), _known(view)))
             writes = keys.of_session(names.writes, session)
             unlinked |= dict.fromkeys(writes + writes_suffix(owner.decode()) for owner in owners)
             unlinked |= dict.fromkeys(keys.of_session(what, session) for what in (*of_session, names.session))
         await self._links.pipeline([("UNLINK", key) for key in unlinked])
-        return sum(state is not None for state in replies[::2])
+        return sum(view is not None for view in replies[::2])
 
 
 def _live(said: bytes | None, folds: int) -> int:
@@ -177,8 +177,9 @@ def _live(said: bytes | None, folds: int) -> int:
     return int(folds == 1) if said is None else int(said)
 
 
-def _known(state: bytes) -> SessionState:
+def _known(view: bytes) -> SessionState:
+    """Return the state in a session view; `view.lua` tells where it stands."""
     try:
-        return _state(state)
+        return _state(view.split(b" ", 3)[-1])
     except (ValueError, RecursionError):
         return SessionState()

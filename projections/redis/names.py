@@ -17,11 +17,11 @@ from projections.views import GROUP
 class Names:
     """The keys of a generation, as far as they do not depend on the session, and its consumer group.
 
-    Of a session: ``session`` a hash of version and state, ``history`` a list of messages, ``compaction`` what stands
-    for those that went, ``context`` a hash of values; ``checkpoints`` a hash, ``order`` a sorted set by version,
-    ``writes`` a set of the checkpoints that have some, and for each of these a hash by task. Of a partition:
-    ``sessions``, and the same by status and by user, sorted sets by last activity; ``totals``, a hash; ``parked`` and
-    ``attempts``, hashes by session.
+    Of a session: ``session`` a string of version, place, what it lacks, and state (``view.lua``); ``history`` a list of
+    messages, ``compaction`` what stands for those that went, ``context`` a hash of values; ``checkpoints`` a hash,
+    ``order`` a sorted set by version, ``writes`` a set of the checkpoints that have some, and for each of these a hash
+    by task. Of a partition: ``sessions``, and the same by status and by user, sorted sets by last activity; ``totals``,
+    a hash; ``parked`` and ``attempts``, hashes by session.
     """
 
     def __init__(self, folds: int, build: int) -> None:

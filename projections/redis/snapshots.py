@@ -21,9 +21,10 @@ _state = msgspec.json.Decoder(SessionState).decode
 
 def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
     """Return what one reply tells of a session, and what was asked for beside it."""
-    version, state, tail = int(reply[0]), SessionState(), []
-    damage = forked = None
+    version, state, tail, lacks = int(reply[0]), SessionState(), [], reply[4].decode()
+    damage = forked = short = None
     try:
+        short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
         state = _state(reply[1]) if reply[1] else state
         if len(reply) > WHOLE:
             forked = Forked(int(reply[WHOLE]), _state(reply[WHOLE + 1]) if reply[WHOLE + 1] else state)
@@ -32,7 +33,6 @@ def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]
     except CorruptLog as error:
         damage = error
     except (ValueError, RecursionError) as error:
-        damage = CorruptLog(session_id, version, f"the view at that version cannot be read ({error})")
-    lacks = (reply[4] or b"").decode()
-    short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
+        version = max(version, 1)  # it is not as if there were no views
+        damage = CorruptLog(session_id, version, f"the session view cannot be read ({error})")
     return Snapshot(session_id, version, state, tail, value, damage, bool(lacks) and short is None, forked, short)

@@ -15,7 +15,7 @@ from benchmarks.writing import MICROSECONDS, PER_SECOND
 from contextengine import ContextEngine
 from eventstore import EventStore, open_store
 from eventstore.redis.keys import Keys
-from projections import SessionState, fold
+from projections import SessionState, fold, open_views
 from projections.redis.names import Names
 from projections.views import GENERATION
 
@@ -74,7 +74,11 @@ async def values(bench: Bench) -> Result:
         await project_all(store)
         keys = Keys(store.namespace, store.partitions)
         names = Names(GENERATION, 1)
-        session, context = (keys.of_session(what, b"read") for what in (names.session, names.context))
+        session, context = (keys.of_session(what, b"read") for what in (b"bare", names.context))
+        (view,) = await open_views(store).read_sessions(["read"])
+        head = f"{view.version}-{view.state.active_ms}"
+        fields = ("version", view.version, "state", msgspec.json.encode(view.state), "head", head)
+        await answer(redis.hset(session, items=[*fields]))
         sides: Sides = {
             "get_session": lambda: engine.get_session("read"),
             "HGETALL": lambda: answer(redis.hgetall(session)),

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 from support.audits import audited
+from support.proofs import SIGNER
 from support.servers import Server, binaries
 from support.waiting import until
 
-from eventstore import ContextSet, MessageAdded, SessionStarted, StoreRefused, open_store
+from eventstore import ContextSet, CorruptLog, MessageAdded, SessionStarted, StoreRefused, open_store
 from eventstore.errors import OutOfMemory
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, SessionState, Totals, fold
+from projections.auditing import audit
 from projections.changes import ViewsChange
+from projections.forgetting.forgetter import Forgetter
 from projections.redis.names import Names
 from projections.redis.views import RedisViews
 from projections.redis.writes import index_key
@@ -121,6 +124,59 @@ async def test_a_server_without_memory(served: Served) -> None:
     assert await served.written() == []
     assert await served.views.totals() == Totals()
     assert await served.views.commit(changes) == [True] * len(SESSIONS)
+
+
+NO_VIEWS = [
+    "",
+    "harm",
+    '{"created_ms":1}',
+    '2 PLACE  {"created_ms":1,"act',
+    "2 PLACE ",
+    ' PLACE  {"created_ms":1}',
+    '2 x  {"created_ms":1}',
+]
+NEARLY = ['2 PLACE short/x {"created_ms":1}', '2 PLACE  {"created_ms":"x"}', '2 2-1  {"created_ms":"x"}']
+"""What still holds the words that it takes to forget a session, or to fold its history from the log."""
+
+
+@pytest.mark.guarantee("V2")
+@pytest.mark.parametrize("harm", [*NO_VIEWS, *NEARLY], ids=map(str, range(10)))
+async def test_a_session_view_that_cannot_be_read(served: Served, harm: str) -> None:
+    """Where somebody has overwritten a session view, whoever asks gets an error, and workers go on with the others."""
+    projector = Projector(served.store, served.views)
+    changes = await served.changes()
+    await projector.project_or_park(SESSIONS)
+    place = str(served.server.ask("HGET", served.store.keys.heads(0).decode(), "s5"))
+    view = served.store.keys.of_session(Names(GENERATION, 1).session, b"s5").decode()
+    served.server.ask("SET", view, harm.replace("PLACE", place))
+    queries = Queries(served.store, served.views, projector)
+    for ask in (queries.session, queries.history, queries.context_keys) if harm in NO_VIEWS else (queries.session,):
+        with pytest.raises(CorruptLog, match="the session view cannot be read"):
+            await ask("s5")
+    assert [drift.field for drift in (await audit(served.store, served.views, "s5")).drifts] == ["log"]
+    for session_id in SESSIONS:
+        await served.store.append(session_id, MessageAdded("user", "more"))
+    await projector.project_or_park(SESSIONS)
+    found = await served.views.read_sessions(SESSIONS)
+    assert [each.session_id for each in found if each.value] == ["s5"]
+    assert [each.session_id for each in found if each.version != 3] == ["s5"]
+    assert await served.views.commit(changes) == [False] * len(SESSIONS)
+    if harm in NO_VIEWS:
+        with pytest.raises(CorruptLog, match="a view of it cannot be read"):
+            await Forgetter(served.store, SIGNER).forget("s5")
+
+
+@pytest.mark.guarantee("V2")
+async def test_a_session_view_of_another_type(served: Served) -> None:
+    """Where a session view is no string, the error says so; a commit writes all others."""
+    changes = await served.changes()
+    served.server.ask("HSET", served.store.keys.of_session(Names(GENERATION, 1).session, b"s5").decode(), "a", "b")
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await served.views.commit(changes)
+    others = [session_id for session_id in SESSIONS if session_id != "s5"]
+    assert [each.version for each in await served.views.read_sessions(others)] == [2] * len(others)
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await served.views.read_sessions(["s5"])
 
 
 def _calls(server: Server) -> int:

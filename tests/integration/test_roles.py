@@ -344,6 +344,8 @@ def _log(store: Any, session_id: str) -> str:
 ODD = ["s", "}:history@1:x", "0}:feed", "history@1:", "parked"]
 """Sessions, some named as if their logs were something else."""
 
+VIEWED = "session@1:viewed"
+"""A session view of each partition: without one the script that reads views asks for no other."""
 
 ELSEWHERE: list[tuple[str | int, ...]] = [
     ("FLUSHDB",),
@@ -382,11 +384,12 @@ ELSEWHERE: list[tuple[str | int, ...]] = [
 def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str | bytes | int, ...]]:
     """Return commands that would hurt a log, or what it stands on."""
     partition = log.partition(":log:")[0]
-    heads, feed = f"{partition}:heads", f"{partition}:feed"
+    heads, feed, viewed = f"{partition}:heads", f"{partition}:feed", f"{partition}:{VIEWED}"
     harm = "return redis.call('DEL', KEYS[1])"
-    deleting = (1, "s", 13, "0", "", 0, 2, "a", "b", 0, 0, 0, 1, 2, "DEL", log)
-    unlinking = (1, "s", 8, "0", "", 1, log, 0, 0, 0, 0, 0)
-    trimming = (1, "s", 15, "0", "", 0, 2, "a", "b", 0, 0, 0, 1, 4, "XTRIM", log, "MAXLEN", "0")
+    view = ("0", "", 1, "", "{}")
+    deleting = (1, "s", 13, *view, 0, 0, 0, 0, 1, 2, "DEL", log)
+    unlinking = (1, "s", 11, *view, 1, log, 0, 0, 0, 0)
+    trimming = (1, "s", 15, *view, 0, 0, 0, 0, 1, 4, "XTRIM", log, "MAXLEN", "0")
     return [
         ("XDEL", log, "1-1"),
         ("XTRIM", log, "MAXLEN", 0),
@@ -426,7 +429,7 @@ def attacks(log: str, other: str, foreign: str, dump: bytes) -> list[tuple[str |
         ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *deleting),
         ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *trimming),
         ("EVALSHA", COMMIT.sha, 6, heads, other, other, other, other, log, *unlinking),
-        ("EVALSHA", READ.sha, 4, other, log, heads, log, 1, "s", "DEL"),
+        ("EVALSHA", READ.sha, 4, viewed, log, heads, log, 1, "s", "DEL"),
         ("FCALL", "harm", 1, log),
         ("HSET", "{contextengine}:namespace", "partitions", 1),
         *ELSEWHERE,
@@ -455,6 +458,8 @@ class TestMayNot:
             await engine.get_context("s", "k")
             store = engine._here().store
             places = {session_id: _log(store, session_id) for session_id in ODD}
+        for session_id in ODD:
+            await guarded.admin.set(f"{_tag(store, session_id)}:{VIEWED}", "1   {}")
         await guarded.admin.script_load(COMMIT.text)
         foreign = await guarded.admin.script_load("return redis.call('XDEL', KEYS[1], '1-1')")
         before = await guarded.everything()

@@ -24,9 +24,9 @@ from projections import open_views
 from projections.archiving import Archivist
 from projections.redis import letting_go
 from projections.redis.commits import COMMIT
-from projections.redis.letting_go import FILL
+from projections.redis.letting_go import PARTS
 
-WRITING = {ARCHIVE.sha, BRING_BACK.sha, COMMIT.sha, FILL.sha}
+WRITING = {ARCHIVE.sha, BRING_BACK.sha, COMMIT.sha, PARTS.sha}
 
 url, directory, action, session_id, steps = sys.argv[1:]
 left = iter(range(int(steps) - 1, -1, -1))
