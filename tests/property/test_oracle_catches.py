@@ -16,7 +16,7 @@ from projections import HistoryAt, Message, Queries, ViewsChange, history, sessi
 from projections.checkpoints import Checkpoint, CheckpointChange, Writes
 from projections.history import History, HistoryChange, message_of
 from projections.memory import MemoryViews
-from projections.redis import views as redis_views
+from projections.redis import exchanging
 from projections.redis.names import Names
 from projections.redis.views import RedisViews
 
@@ -119,7 +119,7 @@ def test_a_commit_on_a_server_that_forgets_what_is_kept(redis_url: str, monkeypa
 
 def test_a_commit_on_a_server_that_reads_too_early(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views on a server that look for what is kept before an earlier change is written are found out."""
-    monkeypatch.setattr(redis_views, "_each_once", lambda changes: [changes] if changes else [])
+    monkeypatch.setattr(exchanging, "_each_once", lambda changes: [changes] if changes else [])
     with pytest.raises(AssertionError):
         run_machine(redis_url, HUNT)
 
