@@ -10,7 +10,7 @@ import msgspec
 from eventstore.feed import Consumer, Delivery
 from eventstore.ids import check_session_id
 from eventstore.redis.batches import Batch, call_of
-from eventstore.redis.commands import Argument, Call, Script, Unserved, checked, refusal
+from eventstore.redis.commands import Argument, Call, Command, Script, Unserved, checked, refusal
 from eventstore.redis.consumer import RedisConsumer, delivered
 from projections.changes import ViewsChange
 from projections.exchange import Taken, in_turn, sessions_of
@@ -68,14 +68,15 @@ class Exchanging(LettingGo):
         if not isinstance(consumer, RedisConsumer) or not consumer.together:
             return await in_turn(self, consumer, changes, done, count=count)
         calls = await self._calls(changes)
-        batches = [call_of(COMMIT, *call.call()) for call in calls]
-        batches += [Batch(consumer.feeds[0], [command]) for command in consumer.acks(done)]
-        batches.append(await self._take(consumer, count))
+        here, commits = consumer.feeds[0], [call_of(COMMIT, *call.call()).commands[0] for call in calls]
+        last = Batch(here, [*consumer.acks(done), await self._take(consumer, count)], TAKE)
         # Once: an entry that was taken, and of which the reply was lost, is not given again. Who follows begins anew.
-        outcomes = await self._links.send(batches)
-        replies = [outcome[0] for outcome in outcomes if not isinstance(outcome, Unserved)]
-        if len(replies) < len(outcomes):
-            raise next(outcome for outcome in outcomes if isinstance(outcome, Unserved))
+        outcomes = await self._links.send([Batch(here, commits, COMMIT), last] if commits else [last])
+        replies: list[Any] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Unserved):
+                raise outcome
+            replies += outcome
         *others, taken = replies
         written = _written(changes, calls, checked(others)[: len(calls)])
         if isinstance(taken, Exception):
@@ -83,7 +84,7 @@ class Exchanging(LettingGo):
             taken = []
         return written, _taken(taken)
 
-    async def _take(self, consumer: RedisConsumer, count: int) -> Batch:
+    async def _take(self, consumer: RedisConsumer, count: int) -> Command:
         """Return the call that takes new entries."""
         names, keys = await self.names(), self._keys
         every = range(keys.partitions)
@@ -91,7 +92,7 @@ class Exchanging(LettingGo):
         arguments: list[Argument] = [consumer.group, consumer.name, count, READ_AT_ONCE, TAIL]
         for p in every:
             arguments += (keys.of(p, b"")(names.session), keys.log(p, b""))
-        return call_of(TAKE, named, arguments)
+        return call_of(TAKE, named, arguments).commands[0]
 
     async def _calls(self, changes: Sequence[ViewsChange]) -> list[CommitCall]:
         """Return the calls that write changes, each of another session."""
