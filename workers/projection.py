@@ -42,6 +42,7 @@ class ProjectionWorker(FeedWorker):
         super().__init__(store, views.group, name=name, claim_after=claim_after)
         self.projector = Projector(store, views)
         self._views = views
+        self._bound = self.projector
         self._taken = Taken()
         self._projected: list[Delivery] = []
         self._interrupted: set[str] = set()
@@ -66,7 +67,11 @@ class ProjectionWorker(FeedWorker):
         await feed.trim()
 
     async def begin(self, consumer: Consumer) -> None:  # noqa: ARG002 - whichever it is
-        """Let go of what was taken before the connection broke: it is handed out again, or was in another group."""
+        """Let go of what was taken before the connection broke: it is handed out again, or was in another group.
+
+        A group belongs to one generation of views, so what is taken in it is written there.
+        """
+        self._bound = Projector(self._store, await self._views.pinned())
         self._taken, self._projected = Taken(), []
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
@@ -75,19 +80,18 @@ class ProjectionWorker(FeedWorker):
         if not taken.deliveries:
             self._taken = await self._wait(consumer, projected, wait)
             return
-        projector = Projector(self._store, await self._views.pinned())
-        changes, failures = await projector.changes(taken.snapshots)
-        written, following = await projector.views.exchange(consumer, changes, projected, count=AT_ONCE)
-        await projector.park_all(failures)
+        changes, failures = await self._bound.changes(taken.snapshots)
+        written, following = await self._bound.views.exchange(consumer, changes, projected, count=AT_ONCE)
+        await self._bound.park_all(failures)
         if left := [*unfinished(changes, written), *taken.rest]:
-            await projector.project_or_park(left)
+            await self._bound.project_or_park(left)
         self._taken, self._projected = following, taken.deliveries
 
     async def _wait(self, consumer: Consumer, projected: Sequence[Delivery], wait: float) -> Taken:
         """Acknowledge what was projected, and wait for what is new."""
         acknowledging = asyncio.create_task(consumer.ack(projected))
         try:
-            taken = await take(await self._views.pinned(), consumer, count=AT_ONCE, wait=wait)
+            taken = await take(self._bound.views, consumer, count=AT_ONCE, wait=wait)
             await acknowledging
         except BaseException:
             acknowledging.cancel()

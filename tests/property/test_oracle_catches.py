@@ -106,6 +106,7 @@ def test_a_commit_that_forgets_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         run_machine("memory://", HUNT)
 
 
+@pytest.mark.usefixtures("all_views_stored")
 def test_a_commit_on_a_server_that_forgets_what_is_kept(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views on a server that drop what a compaction keeps are found out."""
 
@@ -117,6 +118,7 @@ def test_a_commit_on_a_server_that_forgets_what_is_kept(redis_url: str, monkeypa
         run_machine(redis_url, HUNT)
 
 
+@pytest.mark.usefixtures("all_views_stored")
 def test_a_commit_on_a_server_that_reads_too_early(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views on a server that look for what is kept before an earlier change is written are found out."""
     monkeypatch.setattr(exchanging, "_each_once", lambda changes: [changes] if changes else [])
