@@ -153,11 +153,15 @@ class Projector:
         if snapshot.short is None:
             return change
         size = snapshot.short + _size(events)
+        short = msgspec.structs.replace(change, short=size)
         if is_short(change.version, size):
-            return msgspec.structs.replace(change, short=size)
+            return short
         if not base:
             return change
-        earlier = await self.store.read(session_id, until=base)
+        try:
+            earlier = await self.store.read(session_id, until=base)
+        except SessionArchived:  # then whoever reads more than the session view needs the archive anyway
+            return short
         whole = fold(session_id, 0, SessionState(), [*earlier, *events])
         return msgspec.structs.replace(whole, base=base, before=snapshot.state, anew=True)
 

@@ -39,7 +39,7 @@ async def memory(bench: Bench) -> Result:
         ],
         [
             Check("bytes a message", [long], 520, unit=BYTES),
-            Check("bytes a small session", [small], 2500, unit=BYTES),
+            Check("bytes a small session of the file's messages", [small], 2500, unit=BYTES),
         ],
         [f"bytes a message: {_shares(of_long)}", f"bytes a small session: {_shares(of_small)}"],
     )

@@ -80,6 +80,11 @@ async def check(store: EventStore, views: ViewStore, session_id: str = "s") -> N
     assert await queries.writes(session_id, "c") == [w for each in was.writes.values() for w in each["writes"]]
 
 
+async def refuse(_session_id: str, _version: int) -> bool:
+    """Let no views go."""
+    return False
+
+
 async def kept_of(store: RedisStore, session_id: str) -> list[str]:
     """Return what the server keeps under keys of a session."""
     keys = await store.links.call("KEYS", store.keys.of_session(b"*", session_id.encode()))
@@ -167,6 +172,30 @@ async def test_archived(store: EventStore, views: ViewStore, more: int) -> None:
     await Projector(store, views).project(["s"])
     await check(store, views)
     await archivist.restore("s")
+    await check(store, views)
+    assert await audited(store, views) == []
+
+
+@pytest.mark.guarantee("K1")
+async def test_archived_where_a_worker_has_no_archive(
+    store: EventStore, views: ViewStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short session that goes on while its beginning is out of the worker's reach is not parked for it."""
+    if not isinstance(store, RedisStore):
+        pytest.skip("in memory there is one process")
+    await store.append("s", [MessageAdded("user", "a"), ContextSet("k", 1), SessionEnded("completed")])
+    await Projector(store, views).project(["s"])
+    with monkeypatch.context() as killed:  # before it let the views go
+        killed.setattr(views, "let_go", refuse)
+        assert (await Archivist(store, views).archive("s", timedelta(0))).outcome is Outcome.ARCHIVED
+    await store.append("s", [MessageAdded("user", f"{n}") for n in range(SHORT_EVENTS)])
+    async with open_store(url, namespace=store.namespace) as without:
+        await Projector(without, open_views(without)).project_or_park(["s"])
+    assert await views.parked() == []
+    await check(store, views)
+    assert await Projector(store, views).project(["s"]) == []
+    await store.append("s", MessageAdded("user", "b"))
+    assert await Projector(store, views).project(["s"]) == []
     await check(store, views)
     assert await audited(store, views) == []
 
