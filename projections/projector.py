@@ -137,20 +137,22 @@ class Projector:
     async def _before(self, snapshot: Snapshot[Any], version: int) -> ViewsChange | None:
         """Fold what stands between a snapshot and an event that cannot be folded; None if nothing does."""
         try:
+            if version <= snapshot.version + 1:
+                return None
             rest = self.store.read(snapshot.session_id, after=snapshot.version, until=version - 1, limit=CHUNK)
-            events = await rest if version > snapshot.version + 1 else []
-            return await self.change(snapshot, events) if events else None
+            return await self.change(snapshot, await rest)
         except (FoldFailed, CorruptLog, SessionArchived, SessionForgotten):
             return None
 
     async def change(self, snapshot: Snapshot[Any], events: Sequence[RecordedEvent]) -> ViewsChange:
         """Return what the events after a snapshot do to the views that are stored.
 
-        That is all that has ever happened, if the session was short and is so no longer.
+        That is all that has ever happened, if the session was short and is so no longer. None is short of which the log
+        lies in an archive: to fold it costs more than to read a view.
         """
         session_id, base = snapshot.session_id, snapshot.version
         change = fold(session_id, base, snapshot.state, events)
-        if snapshot.short is None:
+        if snapshot.short is None or (not base and _filed(snapshot)):
             return change
         size = snapshot.short + _size(events)
         short = msgspec.structs.replace(change, short=size)
@@ -192,7 +194,7 @@ class Projector:
         """
         if snapshot.damage is not None:
             raise snapshot.damage
-        if snapshot.tail and snapshot.tail[0].version > snapshot.version + 1:  # what comes between is in the archive
+        if _filed(snapshot):
             return await self.store.read(snapshot.session_id, after=snapshot.version, limit=limit)
         if snapshot.complete:
             return snapshot.tail
@@ -218,6 +220,11 @@ def _needs_more(snapshot: Snapshot[Any]) -> bool:
         snapshot.version + len(snapshot.tail), snapshot.short + _size(snapshot.tail)
     )
     return not snapshot.complete or bool(grown)
+
+
+def _filed(snapshot: Snapshot[Any]) -> bool:
+    """Whether what comes next after a snapshot lies in an archive."""
+    return bool(snapshot.tail) and snapshot.tail[0].version > snapshot.version + 1
 
 
 def _size(events: Sequence[RecordedEvent]) -> int:

@@ -36,6 +36,7 @@ local function commit(i)
   local base, place, version, lacks, state = unpack(ARGV, at, at + 4)
   local stored, _, lacked = view_of(view)
   if stored ~= base then return 0 end
+  if lacks == '=' and string.sub(lacked, 1, 5) == 'short' then return 0 end -- there is nothing to which it could be added
   if base == '0' and not heads[i] and call('HEXISTS', KEYS[2], redis.sha1hex(session)) == 1 then return 0 end
   if place ~= '' and not stands(heads[i], KEYS[2 * i + 3], place) then return 0 end
 

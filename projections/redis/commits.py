@@ -65,14 +65,14 @@ class CommitCall:
         Args:
             change: What to write.
             kept: The stored messages that stay of those that the change drops.
-            going: What holds the views, if they are made anew.
+            going: What holds the other views, if they are made anew.
         """
         names, session_key = self._names, check_session_id(change.session_id)
         key_of = self._keys.of(self._partition, session_key)
         before, after = self._lists_of(change.before), self._lists_of(change.after)
         place = "" if change.recorded_ms is None else f"{change.version}-{change.recorded_ms}"
         view, counts = key_of(names.session), counts_of(change)
-        gone = (*going, view) if change.forked else ()
+        gone = (*going, view) if change.anew else ()
         if change.short is None:
             writes, lacks = part_writes(key_of, names, change, kept), "" if change.anew else AS_BEFORE
         else:

@@ -98,11 +98,8 @@ class Exchanging(LettingGo):
         """Return the calls that write changes, each of another session."""
         names = await self.names()
         kept = await self._kept(names, changes)
-        going = {
-            change.session_id: await self._parts(names, check_session_id(change.session_id))
-            for change in changes
-            if change.forked
-        }
+        anew = [change.session_id for change in changes if change.anew]
+        going = dict(zip(anew, await self._parts(names, [check_session_id(each) for each in anew]), strict=True))
         return commit_calls(self._keys, names, changes, kept, going)
 
     def _read_call(self, names: Names, partition: int, session_ids: Sequence[str]) -> Call:

@@ -46,7 +46,8 @@ class LettingGo(Generations):
     async def _leave(self, names: Names, session_key: bytes, version: int, lacks: str) -> bool:
         """Let everything go but the session view, and say so there, if it stands at a version; return whether so."""
         view = self._keys.of_session(names.session, session_key)
-        going: list[Write] = [("UNLINK", key) for key in await self._parts(names, session_key)]
+        (parts,) = await self._parts(names, [session_key])
+        going: list[Write] = [("UNLINK", key) for key in parts]
         return await self._write(view, version, ANYTHING, lacks, going)
 
     async def _write(self, view: bytes, version: int, lacks: str, then: str, writes: Sequence[Write]) -> bool:
@@ -58,13 +59,18 @@ class LettingGo(Generations):
         done: int = await self._links.evaluate(PARTS, [*keys], arguments)
         return done == 1
 
-    async def _parts(self, names: Names, session_key: bytes) -> list[bytes]:
-        """Return the keys of all views of a session but the session view."""
-        keys = self._keys
-        owners = keys.of_session(names.writes, session_key)
-        beside = [owners + writes_suffix(owner.decode()) for owner in await self._links.call("SMEMBERS", owners)]
+    async def _parts(self, names: Names, sessions: Sequence[bytes]) -> list[list[bytes]]:
+        """Return, of each of some sessions, the keys of all views but the session view."""
+        if not sessions:
+            return []
+        keys, parts = self._keys, list[list[bytes]]()
         of_session = (names.history, names.compaction, names.context, names.checkpoints, names.order, names.writes)
-        return [*beside, *(keys.of_session(what, session_key) for what in of_session)]
+        owners = [keys.of_session(names.writes, session_key) for session_key in sessions]
+        found = await self._links.pipeline([("SMEMBERS", key) for key in owners])
+        for session_key, key, checkpoints in zip(sessions, owners, found, strict=True):
+            beside = [key + writes_suffix(checkpoint.decode()) for checkpoint in checkpoints]
+            parts.append([*beside, *(keys.of_session(what, session_key) for what in of_session)])
+        return parts
 
 
 def _pieces(writes: Iterable[Write]) -> Iterator[list[Write]]:

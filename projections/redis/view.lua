@@ -5,10 +5,16 @@
 -- Return version, place, what it lacks, and state. Of nothing the version is '0' and the state false; of what is no session
 -- view the version is 'damaged', and the state is no JSON.
 local function view_of(key)
-  local stored = redis.call('GET', key)
+  local stored = redis.pcall('GET', key)
   if not stored then return '0', '', '', false end
-  local version, place, lacks, state = string.match(stored, '^(%d+) (%d*%-?%d*) (%S*) ({.*)$')
-  if not version then return 'damaged', '', '', 'damaged' end
+  if type(stored) == 'table' then
+    if not string.find(stored.err, 'WRONGTYPE', 1, true) then return redis.call('GET', key) end
+    stored = ''
+  end
+  local version, place, lacks, state = string.match(stored, '^(%d+) (%S*) ([%w/:]*) ({.*)$')
+  -- Who has overwritten it may have written anything. No version has leading zeros, or more digits than Lua can count.
+  local sound = version and (version == '0' or string.match(version, '^[1-9]')) and #version < 15
+  if not sound or place ~= '' and not string.match(place, '^%d+%-%d+$') then return 'damaged', '', '', 'damaged' end
   return version, place, lacks, state
 end
 

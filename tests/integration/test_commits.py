@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.audits import audited
+from support.projected import projected
 from support.proofs import SIGNER
 from support.servers import Server, binaries
 from support.waiting import until
@@ -23,6 +24,7 @@ from projections.redis.names import Names
 from projections.redis.views import RedisViews
 from projections.redis.writes import index_key
 from projections.views import GENERATION
+from workers import ProjectionWorker
 
 SERVERS = binaries()
 SESSIONS = [f"s{number}" for number in range(80)]
@@ -134,13 +136,17 @@ NO_VIEWS = [
     "2 PLACE ",
     ' PLACE  {"created_ms":1}',
     '2 x  {"created_ms":1}',
+    "02 PLACE  {}",
+    "2 -  {}",
+    "99999999999999999999   {}",
+    "2 PLACE \udcff\udcfe {}",
 ]
 NEARLY = ['2 PLACE short/x {"created_ms":1}', '2 PLACE  {"created_ms":"x"}', '2 2-1  {"created_ms":"x"}']
 """What still holds the words that it takes to forget a session, or to fold its history from the log."""
 
 
 @pytest.mark.guarantee("V2")
-@pytest.mark.parametrize("harm", [*NO_VIEWS, *NEARLY], ids=map(str, range(10)))
+@pytest.mark.parametrize("harm", [*NO_VIEWS, *NEARLY], ids=map(str, range(14)))
 async def test_a_session_view_that_cannot_be_read(served: Served, harm: str) -> None:
     """Where somebody has overwritten a session view, whoever asks gets an error, and workers go on with the others."""
     projector = Projector(served.store, served.views)
@@ -148,7 +154,7 @@ async def test_a_session_view_that_cannot_be_read(served: Served, harm: str) -> 
     await projector.project_or_park(SESSIONS)
     place = str(served.server.ask("HGET", served.store.keys.heads(0).decode(), "s5"))
     view = served.store.keys.of_session(Names(GENERATION, 1).session, b"s5").decode()
-    served.server.ask("SET", view, harm.replace("PLACE", place))
+    served.server.ask("SET", view, harm.replace("PLACE", place).encode(errors="surrogateescape"))
     queries = Queries(served.store, served.views, projector)
     for ask in (queries.session, queries.history, queries.context_keys) if harm in NO_VIEWS else (queries.session,):
         with pytest.raises(CorruptLog, match="the session view cannot be read"):
@@ -168,15 +174,35 @@ async def test_a_session_view_that_cannot_be_read(served: Served, harm: str) -> 
 
 @pytest.mark.guarantee("V2")
 async def test_a_session_view_of_another_type(served: Served) -> None:
-    """Where a session view is no string, the error says so; a commit writes all others."""
+    """Where a session view is no string, that session alone is parked, and made anew once the key is gone."""
     changes = await served.changes()
-    served.server.ask("HSET", served.store.keys.of_session(Names(GENERATION, 1).session, b"s5").decode(), "a", "b")
-    with pytest.raises(StoreRefused, match="WRONGTYPE"):
-        await served.views.commit(changes)
-    others = [session_id for session_id in SESSIONS if session_id != "s5"]
-    assert [each.version for each in await served.views.read_sessions(others)] == [2] * len(others)
-    with pytest.raises(StoreRefused, match="WRONGTYPE"):
-        await served.views.read_sessions(["s5"])
+    view = served.store.keys.of_session(Names(GENERATION, 1).session, b"s5").decode()
+    served.server.ask("HSET", view, "a", "b")
+    written = await served.views.commit(changes)
+    assert [change.session_id for change, done in zip(changes, written, strict=True) if not done] == ["s5"]
+    worker = ProjectionWorker(served.store, served.views)
+    working = asyncio.create_task(worker.run())
+    for session_id in SESSIONS:
+        await served.store.append(session_id, MessageAdded("user", "more"))
+    await projected(served.store)
+    await worker.stop()
+    await working
+    assert [parked.session_id for parked in await served.views.parked()] == ["s5"]
+    served.server.ask("DEL", view)
+    assert await Projector(served.store, served.views).retry("s5") is None
+    assert await audited(served.store, served.views) == []
+
+
+@pytest.mark.guarantee("V2")
+async def test_what_needs_stored_views_is_not_added_to_a_short_session(served: Served) -> None:
+    """A change that was folded where all views are stored is refused where they are not: it would be half a history."""
+    projector = Projector(served.store, served.views)
+    assert await projector.project(["s5"]) == []
+    await served.store.append("s5", MessageAdded("user", "more"))
+    (snapshot,) = await served.views.read_sessions(["s5"])
+    assert await served.views.commit([fold("s5", 2, snapshot.state, snapshot.tail)]) == [False]
+    assert await projector.project(["s5"]) == []
+    assert await audited(served.store, served.views) == []
 
 
 def _calls(server: Server) -> int:

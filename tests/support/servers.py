@@ -114,7 +114,7 @@ class Server:
     def _launched(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def ask(self, *command: str | int) -> Any:
+    def ask(self, *command: str | bytes | int) -> Any:
         """Send one command and return its reply as text."""
         with Redis(unix_socket_path=str(self.path), decode_responses=True) as client:
             return client.execute_command(*command)
