@@ -37,7 +37,6 @@ class Generations:
         self._folds = folds
         self._names: Names | None = None
         self._pinned = False
-        self._pin: Self | None = None
 
     @property
     def group(self) -> str:
@@ -62,12 +61,7 @@ class Generations:
 
     async def pinned(self) -> Self:
         """Return the views of the present generation, whatever becomes live."""
-        if self._pinned:
-            return self
-        names = await self.names()
-        if self._pin is None or self._pin._names is not names:  # noqa: SLF001 - its own
-            self._pin = self._of(names)
-        return self._pin
+        return self if self._pinned else self._of(await self.names())
 
     async def begin(self, *, anew: bool = False) -> Self:
         """Return the views of the generation that is to be live next."""
@@ -112,7 +106,7 @@ class Generations:
 
     def _of(self, names: Names) -> Self:
         views = copy.copy(self)
-        views._names, views._pinned, views._pin = names, True, None  # noqa: SLF001 - its own
+        views._names, views._pinned = names, True  # noqa: SLF001 - its own
         return views
 
     async def _first(self, said: bytes | None) -> int:
