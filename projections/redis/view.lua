@@ -11,10 +11,13 @@ local function view_of(key)
     if not string.find(stored.err, 'WRONGTYPE', 1, true) then return redis.call('GET', key) end
     stored = ''
   end
-  local version, place, lacks, state = string.match(stored, '^(%d+) (%S*) ([%w/:]*) ({.*)$')
-  -- Who has overwritten it may have written anything. No version has leading zeros, or more digits than Lua can count.
-  local sound = version and (version == '0' or string.match(version, '^[1-9]')) and #version < 15
-  if not sound or place ~= '' and not string.match(place, '^%d+%-%d+$') then return 'damaged', '', '', 'damaged' end
+  -- Who has overwritten it may have written anything: no version has leading zeros, or more digits than Lua can count.
+  local version, place, lacks, state = string.match(stored, '^([1-9]%d*) (%d+%-%d+) ([%w/:]*) ({.*)$')
+  if not version then
+    place, version, lacks, state = '', string.match(stored, '^(%d+)  ([%w/:]*) ({.*)$')
+    if version and string.find(version, '^0.') then version = nil end
+  end
+  if not version or #version > 14 then return 'damaged', '', '', 'damaged' end
   return version, place, lacks, state
 end
 
