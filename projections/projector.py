@@ -60,9 +60,13 @@ class Projector:
     ) -> tuple[list[ViewsChange], list[Failure]]:
         """Return what is to be written of sessions, and what could not be folded."""
         # Where the tail is all there is, there is nothing to wait for; a task each would cost more than the fold.
-        in_order = sorted([each for each in snapshots if though_parked or not each.value], key=_needs_more)
-        found = [await self._change(snapshot) for snapshot in in_order if not _needs_more(snapshot)]
-        if long := in_order[len(found) :]:
+        at_hand: list[Snapshot[bool]] = []
+        long: list[Snapshot[bool]] = []
+        for snapshot in snapshots:
+            if though_parked or not snapshot.value:
+                (long if _needs_more(snapshot) else at_hand).append(snapshot)
+        found = [await self._change(snapshot) for snapshot in at_hand]
+        if long:
             found += await asyncio.gather(*map(self._change, long))
         changes = [change for change, _ in found if change is not None]
         return changes, [failure for _, failure in found if failure is not None]

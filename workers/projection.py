@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from eventstore.feed import Consumer, Delivery
@@ -75,10 +74,10 @@ class ProjectionWorker(FeedWorker):
         self._taken, self._projected = Taken(), []
 
     async def work(self, consumer: Consumer, *, wait: float) -> None:
-        """Project what was taken last, and take what is new; wait for that only if there was nothing to project."""
+        """Project what was taken last, and take what is new; wait for that only if nothing is to be acknowledged."""
         taken, projected, self._taken, self._projected = self._taken, self._projected, Taken(), []
-        if not taken.deliveries:
-            self._taken = await self._wait(consumer, projected, wait)
+        if not taken.deliveries and not projected:
+            self._taken = await take(self._bound.views, consumer, count=AT_ONCE, wait=wait)
             return
         changes, failures = await self._bound.changes(taken.snapshots)
         written, following = await self._bound.views.exchange(consumer, changes, projected, count=AT_ONCE)
@@ -86,18 +85,6 @@ class ProjectionWorker(FeedWorker):
         if left := [*unfinished(changes, written), *taken.rest]:
             await self._bound.project_or_park(left)
         self._taken, self._projected = following, taken.deliveries
-
-    async def _wait(self, consumer: Consumer, projected: Sequence[Delivery], wait: float) -> Taken:
-        """Acknowledge what was projected, and wait for what is new."""
-        acknowledging = asyncio.create_task(consumer.ack(projected))
-        try:
-            taken = await take(self._bound.views, consumer, count=AT_ONCE, wait=wait)
-            await acknowledging
-        except BaseException:
-            acknowledging.cancel()
-            await asyncio.gather(acknowledging, return_exceptions=True)
-            raise
-        return taken
 
     async def end(self, consumer: Consumer) -> None:
         """Project what was taken last."""
