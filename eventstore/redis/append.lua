@@ -38,7 +38,7 @@ local KEYS, ARGV = KEYS, ARGV
 local heads, feed, tombstones, appends = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
 
 -- One event for one session, at any version: what nearly everybody sends who sends alone. What follows this comes to the
--- same, and takes half as long again (measured).
+-- same, and takes longer (tests/bench/parts.py).
 if appends == 1 and ARGV[2] == '' then
   local session, version, ms = ARGV[1], 0, nil
   local head = call('HGET', heads, session)

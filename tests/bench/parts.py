@@ -26,7 +26,7 @@ from eventstore.codec import encode
 from eventstore.ids import new_event_id
 from eventstore.redis.entries import all_recorded
 from eventstore.redis.store import RedisStore
-from eventstore.store import ANY, Append
+from eventstore.store import ANY, EXISTS, Append
 from projections import SessionState, checkpoints, context, fold, history, session
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
@@ -74,15 +74,19 @@ async def server_parts(url: str) -> dict[str, float]:
         assert isinstance(store, RedisStore)
         await store.append("s0", MESSAGE)
         sixteen = [Append(f"s{n}", [MESSAGE]) for n in range(16)]
-        alone, together, bare = [], [], []
+        alone, general, together, bare = [], [], [], []
         for _ in range(REPEATS):
             alone.append(await counted(store, "evalsha", 200, lambda: store.append("s0", MESSAGE)))
+            general.append(
+                await counted(store, "evalsha", 200, lambda: store.append("s0", MESSAGE, expected_version=EXISTS))
+            )
             together.append(await counted(store, "evalsha", 200, lambda: store.append_many(sixteen)) / 16)
             bare.append(
                 await counted(store, "xadd", 200, lambda: store.links.call("XADD", "bare", "*", "e", "x" * 400))
             )
         return {
             "append script, one append": min(alone),
+            "  by the general way": min(general),
             "append script, each of 16": min(together),
             "a bare XADD": min(bare),
         }
