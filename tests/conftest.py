@@ -19,7 +19,7 @@ from support.sentinels import Sentinels
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
-from projections import changes
+from projections import Projector, ViewStore, changes, open_views
 
 settings.register_profile("suite", deadline=None)  # no test asserts a time
 settings.load_profile("suite")
@@ -41,6 +41,18 @@ def directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="ce"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def views(store: EventStore) -> ViewStore:
+    """The views beside the store."""
+    return open_views(store)
+
+
+@pytest.fixture
+def projector(store: EventStore, views: ViewStore) -> Projector:
+    """Who brings them up to date."""
+    return Projector(store, views)
 
 
 @pytest.fixture

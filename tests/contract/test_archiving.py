@@ -61,12 +61,6 @@ async def store(url: str, namespace: str, archive: MemoryArchive) -> AsyncIterat
 
 
 @pytest.fixture
-def views(store: EventStore) -> ViewStore:
-    """Its views."""
-    return open_views(store)
-
-
-@pytest.fixture
 def archivist(store: EventStore, views: ViewStore) -> Archivist:
     """Who archives."""
     return Archivist(store, views)

@@ -49,12 +49,6 @@ pytestmark = pytest.mark.usefixtures("all_views_stored")
 
 
 @pytest.fixture
-def views(store: EventStore) -> ViewStore:
-    """Return the views beside the store."""
-    return open_views(store)
-
-
-@pytest.fixture
 async def filled(store: EventStore, views: ViewStore) -> EventStore:
     """Return a store in which sessions of every kind have been projected, and the feeds trimmed."""
     for number in range(SESSIONS):

@@ -53,18 +53,6 @@ async def store(url: str, namespace: str) -> AsyncIterator[EventStore]:
         yield store
 
 
-@pytest.fixture
-def views(store: EventStore) -> ViewStore:
-    """Return the views beside the store."""
-    return open_views(store)
-
-
-@pytest.fixture
-def projector(store: EventStore, views: ViewStore) -> Projector:
-    """Return a projector."""
-    return Projector(store, views)
-
-
 async def check(store: EventStore, views: ViewStore, session_id: str = "s") -> None:
     """Hold every answer about a session against its log."""
     queries = Queries(store, views, Projector(store, views))
@@ -197,6 +185,25 @@ async def test_archived_where_a_worker_has_no_archive(
     await store.append("s", MessageAdded("user", "b"))
     assert await Projector(store, views).project(["s"]) == []
     await check(store, views)
+    assert await audited(store, views) == []
+
+
+@pytest.mark.guarantee("K1")
+async def test_rebuilt_from_an_archive(store: EventStore, views: ViewStore, url: str) -> None:
+    """A session whose log lies in an archive is not short, so it is read and goes on where there is no archive."""
+    if not isinstance(store, RedisStore):
+        pytest.skip("in memory there is one process")
+    await store.append("s", [MessageAdded("user", "a"), ContextSet("k", 1), SessionEnded("completed")])
+    assert (await Archivist(store, views).archive("s", timedelta(0))).outcome is Outcome.ARCHIVED
+    steps = [step async for step in rebuild(store, views)]
+    assert steps[-1].phase == "switched"
+    await store.append("s", [MessageAdded("user", f"{n}") for n in range(SHORT_EVENTS)])
+    async with open_store(url, namespace=store.namespace) as without:
+        projector = Projector(without, open_views(without))
+        await projector.project_or_park(["s"])
+        assert await projector.views.parked() == []
+        said = await Queries(without, projector.views, projector).history("s")
+    assert [message["content"] for message in said] == ["a", *(f"{n}" for n in range(SHORT_EVENTS))]
     assert await audited(store, views) == []
 
 

@@ -38,7 +38,6 @@ from projections import (
     ViewStore,
     changes,
     fold,
-    open_views,
 )
 from projections.exchange import Taken, take
 from projections.views import TAIL
@@ -50,18 +49,6 @@ from workers.compaction.worker import GROUP as COMPACTION
 def short_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run everything twice: where each session stores all its views, and where short ones store but the first."""
     monkeypatch.setattr(changes, "SHORT_EVENTS", request.param)
-
-
-@pytest.fixture
-def views(store: EventStore) -> ViewStore:
-    """Return the views beside the store."""
-    return open_views(store)
-
-
-@pytest.fixture
-def projector(store: EventStore, views: ViewStore) -> Projector:
-    """Return a projector."""
-    return Projector(store, views)
 
 
 @pytest.fixture
