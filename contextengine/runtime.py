@@ -100,26 +100,32 @@ class Runtime:
         """
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
-        with self.tally.under_way:
-            try:
-                appended = await self.store.append(
-                    session_id, events, expected_version=expected_version, durability=durability
-                )
-            except DurabilityNotReached as stored:
-                self._note(_of(stored), events, begins=begins)
-                raise
+        tally = self.tally
+        tally.begun += 1
+        try:
+            appended = await self.store.append(
+                session_id, events, expected_version=expected_version, durability=durability
+            )
             self._note(appended, events, begins=begins)
+        except DurabilityNotReached as stored:
+            self._note(_of(stored), events, begins=begins)
+            raise
+        finally:
+            tally.ended += 1
         return appended
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | ContextEngineError]:
         """Append to several logs, and count it. Raises as `EventStore.append_many` does."""
-        with self.tally.under_way:
+        self.tally.begun += 1
+        try:
             results = await self.store.append_many(appends)
             for append, result in zip(appends, results, strict=True):
                 appended = _of(result) if isinstance(result, DurabilityNotReached) else result
                 if isinstance(appended, Appended):
                     self.tally.count(appended, append.events)
-            return results
+        finally:
+            self.tally.ended += 1
+        return results
 
     async def exists(self, session_id: str) -> bool:
         """Return whether there is a session. Once there is, there is until it is forgotten: so it is asked for once."""

@@ -29,32 +29,17 @@ REFRESH_EVERY = 0.5
 STALE_AFTER = 0.8
 """Seconds after which totals are taken that were read while this engine appended: until the next look, they may have
 some of these appends twice. What others did is worth that."""
-COUNTED: dict[type[Event], str] = {
-    MessageAdded: "messages",
-    ContextSet: "context_operations",
-    ContextDeleted: "context_operations",
-    CheckpointStored: "checkpoints",
-}
-
-
-class UnderWay:
-    """Surrounds each append that may be counted: whether a look at the totals meanwhile has it in is not known."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self.begun = self.ended = 0
-
-    def __enter__(self) -> None:
-        """Begin one."""
-        self.begun += 1
-
-    def __exit__(self, *exc: object) -> None:
-        """End one, whatever became of it."""
-        self.ended += 1
+BEGUN = "begun"
+"""What is counted beside events: sessions that began."""
 
 
 class Tally:
-    """Counts what this engine appends, on top of the totals that it read last."""
+    """Counts what this engine appends, on top of the totals that it read last.
+
+    Attributes:
+        begun: Calls that append and have begun. Who appends counts them ...
+        ended: ... and those that have ended, however: whether a look at the totals meanwhile has them in is not known.
+    """
 
     def __init__(self, queries: Queries, configured: Callable[[], None]) -> None:
         """Begin with nothing known.
@@ -66,30 +51,34 @@ class Tally:
         self._queries = queries
         self._configured = configured
         self._read = Totals()
-        self._done: Counter[str] = Counter()
-        self.under_way = UnderWay()
+        self._done: Counter[type[Event] | str] = Counter()
+        self.begun = self.ended = 0
         self._read_at = 0.0
 
     @property
     def totals(self) -> Totals:
         """The totals, as far as they are known."""
-        known = msgspec.structs.asdict(self._read)
-        return Totals(**{name: max(0, count + self._done[name]) for name, count in known.items()})
+        read, done = self._read, self._done
+        more = {
+            "sessions": done[BEGUN],
+            "active_sessions": done[BEGUN] - done[SessionEnded],
+            "messages": done[MessageAdded],
+            "context_operations": done[ContextSet] + done[ContextDeleted],
+            "checkpoints": done[CheckpointStored],
+            "events": done.total() - done[BEGUN],
+        }
+        counts = {name: max(0, getattr(read, name) + count) for name, count in more.items()}
+        return msgspec.structs.replace(read, **counts)
 
     def count(self, appended: Appended, events: Sequence[Event], *, begins: bool = False) -> None:
         """Count an append that succeeded; ``begins`` says that a session begins with it, though its stream does not."""
         done = self._done
-        done["events"] += len(events)
         for event in events:
-            if name := COUNTED.get(type(event)):
-                done[name] += 1
-            elif isinstance(event, SessionEnded):
-                done["active_sessions"] -= 1
+            done[type(event)] += 1
         if (begins or appended.version == len(events)) and any(
             begins_a_session(appended.session_id, event) for event in events
         ):
-            done["sessions"] += 1
-            done["active_sessions"] += 1
+            done[BEGUN] += 1
 
     async def begin(self) -> None:
         """Read the totals as far as the workers have come."""
@@ -98,12 +87,11 @@ class Tally:
 
     async def refresh(self) -> None:
         """Read the totals, unless the workers are behind: then what was read before is worth more."""
-        way = self.under_way
-        before, begun, quiet = self._done.copy(), way.begun, way.begun == way.ended
+        before, begun, quiet = self._done.copy(), self.begun, self.begun == self.ended
         if not await self._queries.projected():
             return
         totals, now = await self._queries.stored_totals(), asyncio.get_running_loop().time()
-        if (quiet and begun == way.begun) or now - self._read_at > STALE_AFTER:
+        if (quiet and begun == self.begun) or now - self._read_at > STALE_AFTER:
             self._take(totals)
             self._read_at = now
             # What was done before the read is in it; what was done since is counted on.

@@ -37,10 +37,10 @@ def new_event_id() -> str:
     The last 48 bits of those of one millisecond count up from the first, as section 6.2 of the RFC has it: every event
     needs one, and drawing and writing out so many bits for each would cost a good part of encoding it.
     """
-    ids, ms = _ids, time.time_ns() // 1_000_000
-    if ids.ms != ms:
-        ids = _ids_of(ms)
-    return f"{ids.prefix}{ids.next():012x}"
+    now, (ms, prefix, following) = time.time_ns() // 1_000_000, _ids
+    if now != ms:
+        _, prefix, following = _ids_of(now)
+    return f"{prefix}{following():012x}"
 
 
 def _ids_of(ms: int) -> _Ids:
