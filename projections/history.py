@@ -17,6 +17,9 @@ Message: TypeAlias = dict[str, Any]
 """``role``, ``content``, ``timestamp`` (naive UTC, ISO 8601), ``metadata``, ``version``; and ``name``, ``tool_calls``
 and ``tool_call_id`` where the message has them."""
 
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, which is as far as dates go."""
+
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
@@ -184,10 +187,13 @@ def size_of(content: Any, tool_calls: Any) -> int:
 
 def size_of_all(messages: Sequence[MessageAdded]) -> int:
     """Return the `size_of` of messages together: first of their texts, for most are nothing but texts."""
-    texts = [message.content for message in messages if type(message.content) is str]
-    others = [each for message in messages for each in (message.content, message.tool_calls) if type(each) is not str]
+    contents = [message.content for message in messages]
+    texts = [content for content in contents if type(content) is str]
+    others = [message.tool_calls for message in messages if message.tool_calls is not None]
+    if len(texts) < len(contents):
+        others += [content for content in contents if type(content) is not str and content is not None]
     sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-    return sum(sizes) + sum([len(_encode(each)) for each in others if each is not None])
+    return sum(sizes) + sum([len(_encode(each)) for each in others])
 
 
 def naive_iso(ms: int) -> str:
@@ -207,8 +213,10 @@ def _check_times(messages: Sequence[RecordedEvent]) -> None:
         ValueError: One was recorded at a time that nobody can write.
         OverflowError: The same.
     """
-    recorded = [event.recorded_ms for event in messages if event.data.occurred_at is None]  # type: ignore[union-attr]
-    naive_iso(max(recorded, default=0))
+    if max([event.recorded_ms for event in messages]) > LATEST_MS:
+        for event in messages:
+            if event.occurred_at is None:
+                naive_iso(event.recorded_ms)
 
 
 def _with(change: HistoryChange, added: Sequence[RecordedEvent]) -> HistoryChange:

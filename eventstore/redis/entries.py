@@ -5,8 +5,12 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any
 
+import msgspec
+
 from eventstore.codec import decode
 from eventstore.events import RecordedEvent
+
+_numbers = msgspec.json.Decoder(list[int]).decode
 
 
 def recorded(session_id: str, found: list[Any]) -> RecordedEvent:
@@ -19,5 +23,5 @@ def all_recorded(session_id: str, found: list[Any]) -> list[RecordedEvent]:
     """Decode many entries: in one go, for a replay does little else. Raises as `eventstore.codec.decode` does."""
     if not found:
         return []
-    numbers = list(map(int, b"-".join([entry_id for entry_id, _ in found]).split(b"-")))
+    numbers = _numbers(b"[%b]" % b",".join([entry_id for entry_id, _ in found]).replace(b"-", b","))
     return list(map(decode, repeat(session_id), numbers[::2], numbers[1::2], [fields[1] for _, fields in found]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from support.conversation import compaction
 
@@ -26,7 +27,7 @@ from eventstore import (
     UnknownEvent,
 )
 from projections import History, SessionState, fold, session
-from projections.history import message_of
+from projections.history import LATEST_MS, message_of
 
 
 def recorded(*events: Event | UnknownEvent, first: int = 1) -> list[RecordedEvent]:
@@ -415,3 +416,17 @@ class TestViews:
         with pytest.raises(FoldFailed, match="version 2: TypeError") as raised:
             fold("s", 0, SessionState(), events)
         assert (raised.value.session_id, raised.value.version) == ("s", 2)
+
+    @pytest.mark.parametrize("recorded_ms", [LATEST_MS + 1, 2**63])
+    def test_a_message_of_a_time_that_nobody_can_write(self, recorded_ms: int) -> None:
+        """It cannot be shown, unless it brought a time of its own; at the end of the last year of all it can."""
+        own_time = MessageAdded("user", "b", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
+        late = [
+            msgspec.structs.replace(event, recorded_ms=recorded_ms)
+            for event in recorded(MessageAdded("user", "a"), own_time, MessageAdded("user", "c"))
+        ]
+        with pytest.raises(FoldFailed, match="version 1"):
+            fold("s", 0, SessionState(), late)
+        in_time = [msgspec.structs.replace(late[0], recorded_ms=LATEST_MS), late[1]]
+        history = fold("s", 0, SessionState(), in_time).history.apply(History())
+        assert [message["timestamp"][:4] for message in history.messages] == ["9999", "2020"]
