@@ -27,8 +27,13 @@ from eventstore.errors import ContextEngineError, NotPermitted, OutOfMemory, Sto
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = Sequence[Argument]
+"""The words of a command; or it is `Prepared`, and nobody looks at its words any more."""
 Call: TypeAlias = tuple[Sequence[bytes], Sequence[Argument]]
 """The keys and arguments of a script."""
+
+
+class Prepared(bytes):
+    """A command as RESP, made once because it is sent again and again."""
 
 
 _INCLUDE = re.compile(r"^-- include (\S+)/(\S+)$", re.MULTILINE)
@@ -138,7 +143,12 @@ def is_primary(replication: Any) -> bool:
 def pack(commands: Sequence[Command]) -> list[bytes]:
     """Return the commands as RESP."""
     packed: Callable[[Any], bytes] = hiredis.pack_command
-    return [packed(tuple(command)) for command in commands]
+    return [command if type(command) is Prepared else packed(tuple(command)) for command in commands]
+
+
+def prepared(command: Command) -> Prepared:
+    """Return a command that takes no packing any more."""
+    return Prepared(*pack([command]))
 
 
 def error_of(text: str) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -10,8 +11,9 @@ import msgspec
 from eventstore.feed import Consumer, Delivery
 from eventstore.ids import check_session_id
 from eventstore.redis.batches import Batch, call_of
-from eventstore.redis.commands import Argument, Call, Command, Script, Unserved, checked, refusal
+from eventstore.redis.commands import Argument, Call, Prepared, Script, Unserved, checked, prepared, refusal
 from eventstore.redis.consumer import RedisConsumer, delivered
+from eventstore.redis.keys import Keys
 from projections.changes import ViewsChange
 from projections.exchange import Taken, in_turn, sessions_of
 from projections.history import Versioned
@@ -69,7 +71,8 @@ class Exchanging(LettingGo):
             return await in_turn(self, consumer, changes, done, count=count)
         calls = await self._calls(changes)
         here, commits = consumer.feeds[0], [call_of(COMMIT, *call.call()).commands[0] for call in calls]
-        last = Batch(here, [*consumer.acks(done), await self._take(consumer, count)], TAKE)
+        take = _take(self._keys, await self.names(), consumer.group, consumer.name, count)
+        last = Batch(here, [*consumer.acks(done), take], TAKE)
         # Once: an entry that was taken, and of which the reply was lost, is not given again. Who follows begins anew.
         outcomes = await self._links.send([Batch(here, commits, COMMIT), last] if commits else [last])
         replies: list[Any] = []
@@ -83,16 +86,6 @@ class Exchanging(LettingGo):
             await consumer.begin_again(refusal(taken))
             taken = []
         return written, _taken(taken)
-
-    async def _take(self, consumer: RedisConsumer, count: int) -> Command:
-        """Return the call that takes new entries."""
-        names, keys = await self.names(), self._keys
-        every = range(keys.partitions)
-        named = [*consumer.feeds, *map(keys.heads, every), *(keys.shared(p, names.parked) for p in every)]
-        arguments: list[Argument] = [consumer.group, consumer.name, count, READ_AT_ONCE, TAIL]
-        for p in every:
-            arguments += (keys.of(p, b"")(names.session), keys.log(p, b""))
-        return call_of(TAKE, named, arguments).commands[0]
 
     async def _calls(self, changes: Sequence[ViewsChange]) -> list[CommitCall]:
         """Return the calls that write changes, each of another session."""
@@ -127,6 +120,17 @@ class Exchanging(LettingGo):
             versions = frozenset(change.history.kept)
             kept[change.session_id] = [message for message in messages if _version(message).version in versions]
         return kept
+
+
+@lru_cache
+def _take(keys: Keys, names: Names, group: str, consumer: str, count: int) -> Prepared:
+    """Return the call that takes new entries. A worker makes it some thousand times a second."""
+    every = range(keys.partitions)
+    named = [*map(keys.feed, every), *map(keys.heads, every), *(keys.shared(p, names.parked) for p in every)]
+    arguments: list[Argument] = [group, consumer, count, READ_AT_ONCE, TAIL]
+    for p in every:
+        arguments += (keys.of(p, b"")(names.session), keys.log(p, b""))
+    return prepared(call_of(TAKE, named, arguments).commands[0])
 
 
 def _taken(reply: Sequence[Any]) -> Taken:
