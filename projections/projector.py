@@ -180,7 +180,7 @@ class Projector:
         if not change.version and await self.store.forgotten(change.session_id):
             raise SessionForgotten(change.session_id)
         log.error(
-            "A log has lost events from which views had been made: the views are made anew.",
+            "Views do not fit their log, which has lost events, or they were damaged: they are made anew.",
             action="log_forked",
             session_id=change.session_id,
             views_version=forked.version,

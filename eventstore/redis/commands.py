@@ -112,9 +112,9 @@ _DENIED_IN_A_SCRIPT = ("ACL failure in script", "The user executing the script c
 _OUT_OF_MEMORY_IN_A_SCRIPT = "OOM command not allowed"
 
 
-def refusal(error: Exception) -> StoreRefused:
-    """Turn the server's error reply into ours."""
-    refused = StoreRefused(f"Redis refused: {error}. Nothing was written.")
+def refusal(error: Exception, *, left: str = "Nothing was written.") -> StoreRefused:
+    """Turn the server's error reply into ours, which also says what there is then."""
+    refused = StoreRefused(f"Redis refused: {error}. {left}")
     if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_A_SCRIPT):
         refused = NotPermitted(f"{refused} scripts/acl.py prints the permissions that each role needs.")
     elif isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY_IN_A_SCRIPT in str(error):
@@ -123,14 +123,17 @@ def refusal(error: Exception) -> StoreRefused:
     return refused
 
 
-def checked(replies: Sequence[Any]) -> Sequence[Any]:
+def checked(replies: Sequence[Any], commands: Sequence[Command] = ()) -> Sequence[Any]:
     """Return the replies of a pipeline.
 
     Raises:
-        StoreRefused: One of them is an error.
+        StoreRefused: One of them is an error. Where the commands are given, it names a key that somebody overwrote.
     """
-    for reply in replies:
+    for number, reply in enumerate(replies):
         if isinstance(reply, Exception):
+            if commands and str(reply).startswith("WRONGTYPE"):
+                key = key_of(commands[number]).decode(errors="backslashreplace")
+                raise refusal(reply, left=f"Somebody has overwritten the key {key!r}.")
             raise refusal(reply)
     return replies
 

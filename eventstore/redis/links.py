@@ -124,7 +124,7 @@ class Links(Nodes):
             script: The script that they call, if they call one.
         """
         (replies,) = await self.answers([Batch(key, commands, script)])
-        return checked(replies)
+        return checked(replies, () if script else commands)
 
     async def pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
         """Send commands, those for one node in one write, and return their replies."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from eventstore.ids import check_session_id
-from eventstore.redis.commands import Argument, Call, Script, checked
+from eventstore.redis.commands import Argument, Call, Script, refusal
 from eventstore.redis.keys import Keys
 from projections.changes import ViewsChange
 from projections.redis.names import Names
@@ -143,9 +143,13 @@ def results(calls: Sequence[CommitCall], replies: Sequence[Any]) -> dict[bytes, 
     """Return for each session of some calls whether it was written.
 
     Raises:
-        StoreRefused: One could not be written. Others may have been.
+        StoreRefused: One could not be written, or not whole: then it is made anew. Others may have been.
     """
     written: dict[bytes, bool] = {}
     for call, reply in zip(calls, replies, strict=True):
-        written.update(zip(call.sessions, [result == 1 for result in checked(reply)], strict=True))
+        for session_key, result in zip(call.sessions, reply, strict=True):
+            if isinstance(result, Exception):
+                session_id = session_key.decode()
+                raise refusal(result, left=f"The views of {session_id!r} are not up to date; its log is as it was.")
+            written[session_key] = result == 1
     return written

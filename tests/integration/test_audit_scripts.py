@@ -14,6 +14,7 @@ from support.proofs import SCRIPTS, called, script, talk
 from support.terminals import on_a_terminal
 
 from eventstore import EventStore, MessageAdded, open_store
+from eventstore.redis.store import RedisStore
 
 
 class Audit:
@@ -132,6 +133,19 @@ async def test_a_namespace_that_is_not_there(audit: Audit, name: str, arguments:
     assert "There is no namespace 'misspelt' on this server" in done.stdout + done.stderr
     async with Redis.from_url(audit.url) as redis:
         assert not await redis.exists("{misspelt}:namespace")
+
+
+async def test_a_key_that_somebody_overwrote(audit: Audit) -> None:
+    """An audit that cannot go on because a key holds something else names the key."""
+    store = await filled(audit)
+    assert isinstance(store, RedisStore)
+    heads = store.keys.heads(store.keys.partition(b"s")).decode()
+    async with Redis.from_url(audit.url) as redis:
+        await redis.set(heads, "harm")
+    code, told = await audit.run("verify.py")
+    assert code == 2
+    assert f"Somebody has overwritten the key '{heads}'" in str(told["stopped"])
+    await store.aclose()
 
 
 def test_a_server_that_is_away(directory: Path) -> None:
