@@ -127,9 +127,11 @@ def _take(keys: Keys, names: Names, group: str, consumer: str, count: int) -> Pr
     """Return the call that takes new entries. A worker makes it some thousand times a second."""
     every = range(keys.partitions)
     named = [*map(keys.feed, every), *map(keys.heads, every), *(keys.shared(p, names.parked) for p in every)]
-    arguments: list[Argument] = [group, consumer, count, READ_AT_ONCE, TAIL]
+    arguments: list[Argument] = [READ_AT_ONCE, TAIL]
     for p in every:
         arguments += (keys.of(p, b"")(names.session), keys.log(p, b""))
+    feeds = named[: keys.partitions]
+    arguments += ("GROUP", group, consumer, "COUNT", count, "STREAMS", *feeds, *(">" for _ in feeds))
     return prepared(call_of(TAKE, named, arguments).commands[0])
 
 

@@ -7,28 +7,23 @@
 -- include projections.redis/view.lua
 
 local function snapshot(session_view, log, head, most, whole)
+  local call = redis.call
   local version, place, lacks, state = view_of(session_view)
   if version == 'damaged' then return {'0', state, {}, false, ''} end
-
-  local function events_after() return redis.call('XRANGE', log, string.format('%.0f', version + 1), '+', 'COUNT', most) end
-  local function nothing(but) return {'0', false, redis.call('XRANGE', log, '1', '+', 'COUNT', most), false, but} end
-
-  local tail = {}
   if whole and string.sub(lacks, 1, 5) == 'short' then
-    return nothing(lacks)
-  elseif place == '' then
-    tail = events_after()
-  elseif head ~= place then
-    tail = redis.call('XRANGE', log, version, '+', 'COUNT', most + 1)
+    return {'0', false, call('XRANGE', log, '1', '+', 'COUNT', most), false, lacks}
+  end
+  if place ~= '' then
+    if head == place then return {version, state, {}, false, lacks} end
+    local tail = call('XRANGE', log, version, '+', 'COUNT', most + 1)
     if tail[1] and tail[1][1] == place then
       table.remove(tail, 1)
-    elseif stands(head, log, place) then
-      tail = events_after()
-    else
-      local found = nothing('')
-      found[6], found[7] = version, state
-      return found
+      return {version, state, tail, false, lacks}
+    end
+    if not stands(head, log, place) then
+      return {'0', false, call('XRANGE', log, '1', '+', 'COUNT', most), false, '', version, state}
     end
   end
+  local tail = call('XRANGE', log, string.format('%.0f', version + 1), '+', 'COUNT', most)
   return {version, state, tail, false, lacks}
 end

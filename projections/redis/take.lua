@@ -1,19 +1,20 @@
 -- Take new entries of all feeds of one server, and of each the views of the first sessions of which it tells.
 -- KEYS: the feeds, the heads, the parked: of each as many as there are partitions
--- ARGV: group, consumer, most entries and most sessions of a partition, most events of a tail,
---       per partition how keys of session views begin, and those of logs: of which sessions, the feed alone tells
+-- ARGV: most sessions of a partition, most events of a tail,
+--       per partition how keys of session views begin, and those of logs: of which sessions, the feed alone tells;
+--       the words of XREADGROUP
 -- Returns per feed that has something new: its number, the entries, the sessions, and what `snapshots` does.
 
 -- include projections.redis/snapshots.lua
 
-local partitions = #KEYS / 3
-local command = {'XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', unpack(KEYS, 1, partitions)}
-for _ = 1, partitions do command[#command + 1] = '>' end
-local taken, most, number = {}, tonumber(ARGV[4]), {}
-for p = 1, partitions do number[KEYS[p]] = p end
+local partitions, most, taken = #KEYS / 3, tonumber(ARGV[1]), {}
+local sessions, view, log
+local function keys_of(i) return view .. sessions[i], log .. sessions[i] end
 
-for _, found in ipairs(redis.call(unpack(command)) or {}) do
-  local p, entries, sessions, there = number[found[1]], found[2], {}, {}
+for _, found in ipairs(redis.call('XREADGROUP', unpack(ARGV, 3 + 2 * partitions)) or {}) do
+  local entries, there, p = found[2], {}, 1
+  while KEYS[p] ~= found[1] do p = p + 1 end
+  sessions, view, log = {}, ARGV[2 * p + 1], ARGV[2 * p + 2]
   for _, entry in ipairs(entries) do
     for at = 1, #entry[2], 2 do
       local session = entry[2][at]
@@ -23,9 +24,7 @@ for _, found in ipairs(redis.call(unpack(command)) or {}) do
       end
     end
   end
-  local view, log = ARGV[2 * p + 4], ARGV[2 * p + 5]
-  local function keys_of(i) return view .. sessions[i], log .. sessions[i] end
   local heads, parked = KEYS[partitions + p], KEYS[2 * partitions + p]
-  taken[#taken + 1] = {p - 1, entries, sessions, snapshots(heads, parked, sessions, ARGV[5], keys_of)}
+  taken[#taken + 1] = {p - 1, entries, sessions, snapshots(heads, parked, sessions, ARGV[2], keys_of)}
 end
 return taken
