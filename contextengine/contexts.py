@@ -143,10 +143,10 @@ class Contexts(Open):
             else:
                 return True
 
-    async def _context(self, session_id: str, key: str) -> tuple[Any, int]:
+    def _context(self, session_id: str, key: str) -> Awaitable[tuple[Any, int]]:
         session_id, key = _scoped(session_id, key)
         check_name(key, "context key")
-        return await self._here().queries.context(session_id, key)
+        return self._here().queries.context(session_id, key)
 
 
 HIDDEN = "\0"

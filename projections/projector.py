@@ -125,7 +125,7 @@ class Projector:
 
     async def _change(self, snapshot: Snapshot[Any]) -> tuple[ViewsChange | None, Failure | None]:
         """Fold what stands after a snapshot; up to an event that cannot be folded, if there is one."""
-        if not snapshot.tail and snapshot.damage is None and snapshot.forked is None:
+        if snapshot.current:
             return None, None
         try:
             events = await self.rest_of(snapshot, CHUNK)

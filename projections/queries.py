@@ -242,7 +242,7 @@ class Queries:
 
     async def _caught_up(self, snapshot: Snapshot[T]) -> ViewsChange:
         """Fold a snapshot's tail; if it is long, commit it, so that the next reader has it shorter."""
-        events = await self._projector.rest_of(snapshot)
+        events = () if snapshot.current else await self._projector.rest_of(snapshot)
         change = fold(snapshot.session_id, snapshot.version, snapshot.state, events)
         if not snapshot.complete or snapshot.forked is not None:
             await self._projector.project_if_permitted([snapshot.session_id])

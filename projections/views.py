@@ -73,6 +73,11 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         """Whether the tail reaches to the end of the log."""
         return len(self.tail) < TAIL
 
+    @property
+    def current(self) -> bool:
+        """Whether nothing has happened since: the view says what is so now."""
+        return not self.tail and self.damage is None and self.forked is None
+
 
 class Parked(msgspec.Struct, frozen=True):
     """A session whose views are not brought up to date any more until somebody retries it.

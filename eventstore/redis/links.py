@@ -123,7 +123,7 @@ class Links(Nodes):
             commands: The commands.
             script: The script that they call, if they call one.
         """
-        (replies,) = await self.answers([Batch(key, commands, script)])
+        replies = await self.answer(Batch(key, commands, script))
         return checked(replies, () if script else commands)
 
     async def pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -134,12 +134,27 @@ class Links(Nodes):
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
         """Run a script."""
-        (replies,) = await self.answers([call_of(script, keys, arguments)])
-        return checked(replies)[0]
+        return checked(await self.answer(call_of(script, keys, arguments)))[0]
 
     async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
         """Run a script once for each pair of keys and arguments, in one write for each node."""
+        if len(calls) == 1:
+            return [await self.evaluate(script, *calls[0])]
         return _single(await self.answers([call_of(script, keys, arguments) for keys, arguments in calls]))
+
+    async def answer(self, batch: Batch) -> list[Any]:
+        """Do as `answers` with one batch: nearly always it is answered at once, and the way there is every reader's."""
+        pauses, outcome = Pauses(self.timeout), None
+        try:
+            replies = await self.shared(batch.key).submit(batch.commands)
+        except LinkLost as lost:
+            outcome = lost
+        else:
+            if not_executed(replies) is None:
+                return replies
+        outcomes = await self.send([batch]) if outcome is None else [outcome]
+        (replies,) = await self._answered([batch], outcomes, pauses)
+        return replies
 
     async def answers(self, batches: Sequence[Batch]) -> list[list[Any]]:
         """Send batches until each is answered, and return their replies, error replies among them.
@@ -148,7 +163,10 @@ class Links(Nodes):
             StoreUnavailable: One was not answered in time.
         """
         pauses = Pauses(self.timeout)
-        outcomes: list[Any] = await self.send(batches)
+        return await self._answered(batches, await self.send(batches), pauses)
+
+    async def _answered(self, batches: Sequence[Batch], outcomes: list[Any], pauses: Pauses) -> list[list[Any]]:
+        """Send again what has not been answered."""
         while missed := [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Unserved)]:
             await self._recover(outcomes[missed[-1]], pauses)
             for i, outcome in zip(missed, await self.send([batches[i] for i in missed]), strict=True):

@@ -41,9 +41,8 @@ class RedisViews(Exchanging):
         """Return the newest messages."""
         session_key = check_session_id(session_id)
         names = await self.names()
-        keys = self._read_keys(names, session_key)
+        *keys, history, compaction = self._read_keys(names, session_key, names.history, names.compaction)
         view = keys[0]
-        history, compaction = (self._keys.of_session(what, session_key) for what in (names.history, names.compaction))
         first = 0 if last is None else -last
         # Many messages come faster outside the script, and a transaction makes it the same moment (measured).
         commands: list[Command] = [
@@ -211,13 +210,14 @@ class RedisViews(Exchanging):
     ) -> Any:
         """Run a command on another view of a session, beside reading the session view and the tail."""
         session_key = check_session_id(session_id)
-        keys = [*self._read_keys(names, session_key), self._keys.of_session(what, session_key) + suffix]
-        return await self._links.evaluate(READ, keys, [TAIL, session_key, *command])
+        *keys, other = self._read_keys(names, session_key, what)
+        return await self._links.evaluate(READ, [*keys, other + suffix], [TAIL, session_key, *command])
 
-    def _read_keys(self, names: Names, session_key: bytes) -> list[bytes]:
-        """Return the session view, the log and the heads."""
+    def _read_keys(self, names: Names, session_key: bytes, *others: bytes) -> list[bytes]:
+        """Return the session view, the log and the heads, and other views."""
         keys, partition = self._keys, self._keys.partition(session_key)
-        return [keys.of_session(names.session, session_key), keys.log(partition, session_key), keys.heads(partition)]
+        key_of = keys.of(partition, session_key)
+        return [key_of(names.session), keys.log(partition, session_key), keys.heads(partition), *map(key_of, others)]
 
     def _of_partition(self, what: bytes, session_id: str) -> tuple[bytes, bytes]:
         session_key = check_session_id(session_id)
