@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 from support.servers import STARTS_WITHIN, Server, binaries
 
+T = TypeVar("T")
+
 PAUSE = 0.01
 SINGLE_STEPS = 10
 """How many keys of a slot move one by one; the others follow in hundreds."""
 OLDEST = "redis-6.2"
 """It has neither ADDSLOTSRANGE nor a choice of the bus's port."""
+_untried = random.Random().sample(range(10_000, 32_000), 22_000)
 
 
 def cluster_binaries() -> dict[str, str]:
@@ -174,7 +179,7 @@ class Cluster:
         everybody = f"cluster_known_nodes:{len(self.nodes)}\r\n"
         eventually(lambda: all(node.knows(everybody) for node in self.nodes))
         for replica, primary in zip(self.replicas, itertools.cycle(self.primaries), strict=False):
-            eventually(lambda r=replica, p=primary: _replicates(r, p))
+            eventually(partial(_replicates, replica, primary))
         self._wait_until_well()
 
     def _wait_until_well(self) -> None:
@@ -183,12 +188,13 @@ class Cluster:
         eventually(lambda: sum(node.says("master_link_status:up") for node in self.nodes) == followed)
 
 
-def eventually(reached: Any) -> None:
-    """Ask again and again until the answer is true."""
+def eventually(reached: Callable[[], T]) -> T:
+    """Ask again and again until the answer is true, and return it."""
     deadline = time.monotonic() + STARTS_WITHIN
-    while not reached():
+    while not (answer := reached()):
         assert time.monotonic() < deadline, "the cluster does not come to be as wanted"
         time.sleep(PAUSE)  # no-sleep-ok: the state is other processes', who do not tell when it changes
+    return answer
 
 
 def _replicates(replica: Node, primary: Node) -> bool:
@@ -200,9 +206,14 @@ def _replicates(replica: Node, primary: Node) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Return ports on which nobody listens, each for the first time in this process.
+
+    They lie below those that systems give to whoever connects: such a port may be some connection's own at any moment.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _untried.pop()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports

@@ -112,8 +112,8 @@ class Sentinels:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def primary(self) -> Watched:
-        """Return the primary on which the sentinels agree."""
-        primary = self._agreed()
+        """Return the primary on which the sentinels agree: one that changes its mind is waited for."""
+        primary = eventually(self._agreed)
         assert primary is not None
         return primary
 
@@ -129,7 +129,6 @@ class Sentinels:
         for one in (*self.servers, *self.sentinels):
             if not one.runs:
                 one.start()
-        eventually(lambda: self._agreed() is not None)
         primary = self.primary()
         for server in self.servers:
             if server is not primary and not server.says(f"master_port:{primary.port}"):
