@@ -14,8 +14,8 @@ from support.clusters import eventually, free_ports
 from support.servers import Server
 
 NAME = "mymaster"
-DOWN_AFTER = 600
-"""Milliseconds without an answer after which sentinels take a server for dead."""
+DOWN_AFTER = 1500
+"""Milliseconds without an answer after which sentinels take a server for dead: more than a starved one needs."""
 
 
 class Watched(Server):
