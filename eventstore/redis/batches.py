@@ -47,11 +47,6 @@ class Parcel(NamedTuple):
 
 async def exchange(parcels: Sequence[Parcel]) -> list[Outcome]:
     """Send parcels, those of one link in one write, and return the replies of each."""
-    if len(parcels) == 1 and not parcels[0].before:  # nearly always, and every microsecond of it is some caller's
-        try:
-            return [await parcels[0].link.submit(parcels[0].commands)]
-        except LinkLost as lost:
-            return [lost]
     by_link: dict[Link, list[int]] = {}
     for i, parcel in enumerate(parcels):
         by_link.setdefault(parcel.link, []).append(i)

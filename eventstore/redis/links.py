@@ -144,15 +144,15 @@ class Links(Nodes):
 
     async def answer(self, batch: Batch) -> list[Any]:
         """Do as `answers` with one batch: nearly always it is answered at once, and the way there is every reader's."""
-        pauses, outcome = Pauses(self.timeout), None
+        pauses = Pauses(self.timeout)
         try:
             replies = await self.shared(batch.key).submit(batch.commands)
         except LinkLost as lost:
-            outcome = lost
+            outcomes: list[Any] = [lost]
         else:
             if not_executed(replies) is None:
                 return replies
-        outcomes = await self.send([batch]) if outcome is None else [outcome]
+            outcomes = await self.send([batch])
         (replies,) = await self._answered([batch], outcomes, pauses)
         return replies
 
