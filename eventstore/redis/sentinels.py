@@ -120,13 +120,16 @@ class Sentinels:
         return 2 * len(told) > len(self._sentinels)
 
     async def _set_up_anew(self, ask: Ask, told: Sequence[_Told]) -> bool:
-        """Whether the sentinels count from the beginning again: most tell less, and who was the primary is none."""
+        """Whether the sentinels count from the beginning again: most tell less, and who was the primary is none.
+
+        Where that does not answer, all have to tell less: most might not have heard yet who has just been made primary.
+        """
         if not self._most(told):
             return False
         try:
             return not is_primary(await ask(self._known.primary, ("INFO", "replication")))
         except (Unserved, StoreRefused):
-            return True
+            return len(told) == len(self._sentinels)
 
     def _failure(self, failures: Sequence[ContextEngineError]) -> ContextEngineError:
         for error in failures:

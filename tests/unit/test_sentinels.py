@@ -19,14 +19,17 @@ AWAY = None
 
 
 class World:
-    """What sentinels know, and which servers are primaries."""
+    """What sentinels know, which servers are primaries, and which do not answer."""
 
-    def __init__(self, *told: Any, primaries: tuple[Node, ...] = ()) -> None:
+    def __init__(self, *told: Any, primaries: tuple[Node, ...] = (), away: tuple[Node, ...] = ()) -> None:
         self.told = dict(zip(WATCHING, told, strict=True))
         self.primaries = primaries
+        self.away = away
 
     async def ask(self, node: Node, command: Any) -> Any:
         """Answer as that node does."""
+        if node in self.away:
+            raise Unserved("away")
         if not node.sentinel:
             return b"role:master\r\n" if node in self.primaries else b"role:slave\r\n"
         told = self.told[node]
@@ -80,6 +83,18 @@ class TestWhoIsBelieved:
         assert await sentinels.refresh(World((0, C), (0, C), Unserved("away"), primaries=(C,)).ask)
         assert sentinels.nodes == [C]
         assert await sentinels.refresh(World((1, A), (1, A), (1, A)).ask)
+
+    async def test_who_has_just_been_made_primary(self, sentinels: Sentinels) -> None:
+        """Where it does not answer for a moment, and nor does the sentinel that made it one, nobody goes back.
+
+        The others, most as they are, may not have heard of it yet. All of them begin to count again only together.
+        """
+        await sentinels.refresh(World((5, B), (4, A), (4, A)).ask)
+        for first in (Unserved("away"), AWAY):
+            assert not await sentinels.refresh(World(first, (4, A), (4, A), primaries=(A,), away=(B,)).ask)
+        assert sentinels.nodes == [B]
+        assert await sentinels.refresh(World((0, C), (0, C), (0, C), primaries=(C,), away=(B,)).ask)
+        assert sentinels.nodes == [C]
 
 
 class TestWhoAnswers:
