@@ -14,6 +14,9 @@
 
 local call, match, format = redis.call, string.match, string.format
 
+-- Versions are far below what Lua can count. Somebody may have written another into a head all the same.
+local BEYOND = 1e14
+
 -- An entry is '["<36 characters of event id>",...'
 -- Returns the version that bears it; or nil, and whether a part of what was to be looked at lies in the archive.
 local function version_of_event(log, id, after)
@@ -46,6 +49,7 @@ if appends == 1 and ARGV[2] == '' then
   if head then version, ms = match(head, '(%d+)-(%d+)') end
   if head or call('HEXISTS', tombstones, redis.sha1hex(session)) == 0 then
     version = version + 1
+    if version >= BEYOND then return {{'error', 'ERR the version is beyond all bounds'}} end
     local text = format('%d', version)
     local now = match(call('XADD', feed, '*', session, text .. '/1'), '%d+')
     local place = text .. '-' .. (ms and tonumber(ms) > tonumber(now) and ms or now)
@@ -84,7 +88,13 @@ for a = 1, appends do
   elseif there then
     results[a] = {'already', there + n - 1}
     if found[a] then again = {session, found[a]} end
-  elseif expected == 'any' or as_expected(expected, version) then
+  elseif expected ~= 'any' and not as_expected(expected, version) then
+    conflicts = conflicts or {}
+    conflicts[#conflicts + 1] = {a, (tonumber(expected) or 0) + 1, version}
+    results[a] = false
+  elseif version + n >= BEYOND then
+    results[a] = {'error', 'ERR the version is beyond all bounds'}
+  else
     version = version + n
     local text = format('%d', version)
     results[a], counts[a], firsts[a], texts[a] = version, n, at + 1, text
@@ -95,10 +105,6 @@ for a = 1, appends do
     end
     local more = events[session] + n
     events[session], pointers[pointer + 1] = more, text .. (more == 1 and '/1' or format('/%d', more))
-  else
-    conflicts = conflicts or {}
-    conflicts[#conflicts + 1] = {a, (tonumber(expected) or 0) + 1, version}
-    results[a] = false
   end
   if not forgotten then versions[session] = version end
   at = at + 1 + n

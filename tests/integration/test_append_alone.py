@@ -16,6 +16,7 @@ from eventstore.store import ANY, EXISTS, NO_STREAM, ExpectedVersion
 SERVERS = binaries()
 LATER = 99_999_999_999_999
 """Milliseconds, far ahead of any clock."""
+BEYOND = 10**14
 MESSAGE = MessageAdded("user", "a")
 WAYS = pytest.mark.parametrize(("first", "then"), [(ANY, ANY), (NO_STREAM, EXISTS)], ids=["alone", "general"])
 
@@ -65,6 +66,20 @@ async def test_a_log_of_another_type(store: RedisStore, first: ExpectedVersion, 
     with pytest.raises(StoreRefused, match="WRONGTYPE"):
         await store.append("s", MESSAGE, expected_version=then)
     assert await store.links.call("HGET", store.keys.heads(0), "s") == head
+
+
+@WAYS
+async def test_a_head_beyond_all_bounds(store: RedisStore, first: ExpectedVersion, then: ExpectedVersion) -> None:
+    """A version that Lua could not count any more is never given, and nothing is written."""
+    await store.append("s", MESSAGE, expected_version=first)
+    heads, feed, log = store.keys.heads(0), store.keys.feed(0), store.keys.log(0, b"s")
+    for version in (BEYOND - 1, BEYOND, 2**53, 2**63):
+        await store.links.call("HSET", heads, "s", f"{version}-1")
+        with pytest.raises(StoreRefused, match="beyond all bounds"):
+            await store.append("s", MESSAGE, expected_version=then)
+    assert [await store.links.call("XLEN", key) for key in (feed, log)] == [1, 1]
+    await store.links.call("HSET", heads, "s", f"{BEYOND - 2}-1")
+    assert (await store.append("s", MESSAGE, expected_version=then)).version == BEYOND - 1
 
 
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM], ids=["alone", "general"])
