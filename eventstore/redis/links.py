@@ -75,15 +75,24 @@ class Links(Nodes):
         A batch is sent once more, at once, where it needs the script first (NOSCRIPT), or where its keys are just being
         moved to another node (ASK). In either case the first node has carried out nothing.
         """
-        parcels = [Parcel(self.shared(batch.key), batch.commands) for batch in batches]
-        outcomes = await exchange(parcels)
+        links = [self.shared(batch.key) for batch in batches]
+        outcomes: list[Outcome]
+        if len(batches) == 1:  # nearly always, and the way there is every reader's
+            try:
+                outcomes = [await links[0].submit(batches[0].commands)]
+            except LinkLost as lost:
+                outcomes = [lost]
+        else:
+            outcomes = await exchange(
+                [Parcel(link, batch.commands) for link, batch in zip(links, batches, strict=True)]
+            )
         if not any(map(not_executed, outcomes)):
             return outcomes
         again: dict[int, Parcel] = {}
         for i, batch in enumerate(batches):
             error = not_executed(outcomes[i])
             if isinstance(error, NoScriptError) and batch.script is not None:
-                again[i] = Parcel(parcels[i].link, batch.commands, [load(batch.script)])
+                again[i] = Parcel(links[i], batch.commands, [load(batch.script)])
             elif type(error) is AskError:
                 # ASKING holds for the next command, and for a whole transaction.
                 before = [load(batch.script)] if batch.script is not None else []
@@ -123,7 +132,7 @@ class Links(Nodes):
             commands: The commands.
             script: The script that they call, if they call one.
         """
-        replies = await self.answer(Batch(key, commands, script))
+        (replies,) = await self.answers([Batch(key, commands, script)])
         return checked(replies, () if script else commands)
 
     async def pipeline(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -134,27 +143,12 @@ class Links(Nodes):
 
     async def evaluate(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Any:
         """Run a script."""
-        return checked(await self.answer(call_of(script, keys, arguments)))[0]
+        (replies,) = await self.answers([call_of(script, keys, arguments)])
+        return checked(replies)[0]
 
     async def evaluate_many(self, script: Script, calls: Sequence[Call]) -> Sequence[Any]:
         """Run a script once for each pair of keys and arguments, in one write for each node."""
-        if len(calls) == 1:
-            return [await self.evaluate(script, *calls[0])]
         return _single(await self.answers([call_of(script, keys, arguments) for keys, arguments in calls]))
-
-    async def answer(self, batch: Batch) -> list[Any]:
-        """Do as `answers` with one batch: nearly always it is answered at once, and the way there is every reader's."""
-        pauses = Pauses(self.timeout)
-        try:
-            replies = await self.shared(batch.key).submit(batch.commands)
-        except LinkLost as lost:
-            outcomes: list[Any] = [lost]
-        else:
-            if not_executed(replies) is None:
-                return replies
-            outcomes = await self.send([batch])
-        (replies,) = await self._answered([batch], outcomes, pauses)
-        return replies
 
     async def answers(self, batches: Sequence[Batch]) -> list[list[Any]]:
         """Send batches until each is answered, and return their replies, error replies among them.
@@ -163,10 +157,7 @@ class Links(Nodes):
             StoreUnavailable: One was not answered in time.
         """
         pauses = Pauses(self.timeout)
-        return await self._answered(batches, await self.send(batches), pauses)
-
-    async def _answered(self, batches: Sequence[Batch], outcomes: list[Any], pauses: Pauses) -> list[list[Any]]:
-        """Send again what has not been answered."""
+        outcomes: list[Any] = await self.send(batches)
         while missed := [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Unserved)]:
             await self._recover(outcomes[missed[-1]], pauses)
             for i, outcome in zip(missed, await self.send([batches[i] for i in missed]), strict=True):

@@ -77,7 +77,6 @@ if __name__ == "__main__":
     Path.replace = replace  # type: ignore[method-assign,assignment]
     DirectoryArchive.put = between_steps(DirectoryArchive.put)  # type: ignore[method-assign]
     DirectoryArchive.delete = between_steps(DirectoryArchive.delete)  # type: ignore[method-assign]
-    Links.answer = between_steps(Links.answer, writes)  # type: ignore[method-assign]
     Links.answers = between_steps(Links.answers, lambda batches: writes(batches[0]))  # type: ignore[method-assign]
     letting_go.FILLED_AT_ONCE = 4000
     asyncio.run(main())
