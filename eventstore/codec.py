@@ -4,7 +4,8 @@ An entry is one JSON array: ``[event_id, {"type": ..., ...}, meta]``. ``meta`` i
 (``correlation_id``, ``causation_id``, ``actor`` by convention), plus ``schema`` where the event's schema is not 1.
 
 What is accepted is what will be read back: an event is encoded, decoded again and compared. So wrong types, NaN,
-tuples, dates, keys that are not strings, and cycles are all refused by one rule, before anything is sent.
+tuples, dates, keys that are not strings, and cycles are all refused by one rule, before anything is sent. Only a
+message of nothing but text, with plain values for metadata, needs no such proof; most are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, get_args
 import msgspec
 
 from eventstore.errors import CorruptLog, EventTooLarge, InvalidEvent, shown
-from eventstore.events import Event, KnownEvent, RecordedEvent, UnknownEvent
+from eventstore.events import Event, KnownEvent, MessageAdded, RecordedEvent, UnknownEvent
 
 DEFAULT_MAX_EVENT_BYTES = 1024 * 1024
 MAX_DEPTH = 100
@@ -37,6 +38,9 @@ _loose_decoder = msgspec.json.Decoder(tuple[str, dict[str, Any], dict[str, Any]]
 _type_decoder = msgspec.json.Decoder(tuple[Any, _Tagged, Any])
 _types: dict[str, type[Event]] = {cls.__name__: cls for cls in get_args(KnownEvent)}
 _known = frozenset(_types.values())
+_TEXT = frozenset({str})
+_TEXT_OR_NONE = _TEXT | {type(None)}
+_PLAIN = _TEXT_OR_NONE | {int, bool}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
 
 
@@ -69,9 +73,10 @@ def encode(
     stored_meta = dict(meta) if meta else {}
     if event.SCHEMA != 1:
         stored_meta["schema"] = event.SCHEMA
+    flat = not stored_meta and _is_flat(event)
     try:
         entry = _encoder.encode((event_id, event, stored_meta))
-        back = _decoder.decode(entry)
+        back = None if flat else _decoder.decode(entry)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise _invalid(event, str(exc)) from None
     if len(entry) > max_bytes:
@@ -79,6 +84,8 @@ def encode(
             f"A {type(event).__name__} of {len(entry):,} bytes is over the limit of {max_bytes:,}. "
             "Store large contents elsewhere and record where, or raise max_event_bytes."
         )
+    if back is None:
+        return entry
     if is_deep(entry, back):
         raise _invalid(event, f"it is nested more than {MAX_DEPTH} levels deep")
     if back[1] != event or back[2] != stored_meta:
@@ -124,6 +131,24 @@ def _upcast(known: type[Event], payload: Payload, schema: int) -> Event:
 
 def _invalid(event: Event, reason: str) -> InvalidEvent:
     return InvalidEvent(f"A {type(event).__name__} cannot be stored: {reason}.")
+
+
+def _is_flat(event: Event) -> bool:
+    """Whether an event is a message of text, with plain values for metadata: what JSON gives back as it is."""
+    if type(event) is not MessageAdded:
+        return False
+    metadata = event.metadata
+    return (
+        type(event.content) is type(event.role) is str
+        and event.tool_calls is None
+        and event.occurred_at is None
+        and type(event.name) in _TEXT_OR_NONE
+        and type(event.tool_call_id) in _TEXT_OR_NONE
+        and type(metadata) is dict
+        and (
+            not metadata or (_TEXT.issuperset(map(type, metadata)) and _PLAIN.issuperset(map(type, metadata.values())))
+        )
+    )
 
 
 def is_deep(entry: bytes, value: Any) -> bool:

@@ -26,7 +26,7 @@ from typing import Any
 from eventstore.appending import EncodedAppend
 from eventstore.partitions import partition_of
 from eventstore.redis.batches import NOT_EXECUTED, Batch
-from eventstore.redis.commands import Command, Script, Unserved, refusal
+from eventstore.redis.commands import Argument, Command, Script, Unserved, refusal
 from eventstore.redis.keys import Keys
 from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
@@ -228,13 +228,17 @@ def append_command(keys: Keys, partition: int, appends: list[EncodedAppend], aft
         appends: The appends.
         after: For each of them, a version above which to look for it first; None where it was never sent before.
     """
-    log = partial(keys.log, partition)
-    sessions = [append.session_key for append in appends]
-    arguments: list[Any] = []
+    logs, sessions = [], []
+    arguments: list[Argument] = []
+    of_log = keys.log(partition, b"")
     for append, looked_for_after in zip(appends, after, strict=True):
-        arguments += (_how(append, looked_for_after), *append.entries)
+        session = append.session_key
+        sessions.append(session)
+        logs.append(of_log + session)
+        arguments.append(_how(append, looked_for_after))
+        arguments += append.entries
     shared = (keys.heads(partition), keys.feed(partition), keys.tombstones(partition))
-    return ("EVALSHA", APPEND.sha, 3 + len(appends), *shared, *map(log, sessions), *sessions, *arguments)
+    return ("EVALSHA", APPEND.sha, 3 + len(appends), *shared, *logs, *sessions, *arguments)
 
 
 def _how(append: EncodedAppend, looked_for_after: int | None) -> str:
