@@ -12,9 +12,13 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import hiredis
+from redis.asyncio import Redis
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -24,16 +28,20 @@ from eventstore import MessageAdded, open_store
 from eventstore.appending import encode_append
 from eventstore.codec import encode
 from eventstore.ids import new_event_id
+from eventstore.redis import appender
+from eventstore.redis.commands import Script, pack
 from eventstore.redis.entries import all_recorded
 from eventstore.redis.store import RedisStore
-from eventstore.store import ANY, EXISTS, Append
+from eventstore.store import ANY, EXISTS, PAGE, Append
 from projections import SessionState, checkpoints, context, fold, history, session
 from projections.checkpoints import CheckpointChange
 from projections.context import ContextChange
 from projections.history import HistoryChange
 
 MESSAGE = MessageAdded("user", "x" * 300, {"channel": "web", "turn": 1, "final": True})
-MANY = 1000
+NOTHING = Script("return {#ARGV}")
+"""An append script that stores nothing."""
+MANY, BULK = 1000, 100
 REPEATS = 20
 LIMIT = 1024 * 1024
 
@@ -51,14 +59,17 @@ def best(work: Callable[[], Any], events: int) -> float:
 def client_parts() -> dict[str, float]:
     """Return what the client's parts cost for each event."""
     entries = [encode(new_event_id(), MESSAGE, None) for _ in range(MANY)]
-    found = [[b"%d-%d" % (n, 1_700_000_000_000 + 37 * n), [b"e", entry]] for n, entry in enumerate(entries, 1)]
+    places = [b"%d-%d" % (n, 1_700_000_000_000 + 37 * n) for n in range(1, MANY + 1)]
+    found = [[place, [b"e", entry]] for place, entry in zip(places, entries, strict=True)]
     events = all_recorded("s", found)
+    page = b"*%d\r\n" % PAGE + b"".join(map(in_reply, places[:PAGE], entries))
     return {
         "check and encode an append": best(
             lambda: [encode_append("s", MESSAGE, ANY, None, LIMIT) for _ in range(MANY)], MANY
         ),
         "  of it, an event id": best(lambda: [new_event_id() for _ in range(MANY)], MANY),
-        "  of it, encode and read back": best(lambda: [encode("id", MESSAGE, None) for _ in range(MANY)], MANY),
+        "  of it, the entry": best(lambda: [encode("id", MESSAGE, None) for _ in range(MANY)], MANY),
+        "parse an entry of a reply": best(lambda: parsed(page), PAGE),
         "decode an event": best(lambda: all_recorded("s", found), MANY),
         "fold all views": best(lambda: fold("s", 0, SessionState(), events), MANY),
         "  of it, the session": best(lambda: session.fold(SessionState(), events), MANY),
@@ -66,6 +77,47 @@ def client_parts() -> dict[str, float]:
         "  of it, the context": best(lambda: context.fold(ContextChange(), events), MANY),
         "  of it, the checkpoints": best(lambda: checkpoints.fold(CheckpointChange(), events), MANY),
     }
+
+
+def in_reply(place: bytes, entry: bytes) -> bytes:
+    """Return an entry as a server sends it."""
+    (fields,) = pack([(b"e", entry)])
+    return b"*2\r\n$%d\r\n%b\r\n%b" % (len(place), place, fields)
+
+
+def parsed(reply: bytes) -> Any:
+    """Return a reply as hiredis reads it."""
+    reader = hiredis.Reader()
+    reader.feed(reply)
+    return reader.gets()
+
+
+async def bulk_parts(url: str) -> dict[str, float]:
+    """Return what each event of a bulk costs the caller who waits for it, and each XADD of a pipeline."""
+    events = [MESSAGE] * BULK
+    async with open_store(url, partitions=1) as store, Redis.from_url(url) as redis:
+
+        async def pipeline() -> None:
+            pipe = redis.pipeline(transaction=False)
+            for _ in range(BULK):
+                pipe.xadd("bare", {"e": "x" * 400})
+            await pipe.execute()
+
+        sides: dict[str, tuple[Callable[[], Awaitable[Any]], Script]] = {
+            f"each of a bulk of {BULK}": (lambda: store.append("bulk", events), appender.APPEND),
+            "  if the script stored nothing": (lambda: store.append("bulk", events), NOTHING),
+            f"each XADD of a pipeline of {BULK}": (pipeline, appender.APPEND),
+        }
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(REPEATS):
+            for name, (call, script) in sides.items():
+                with patch.object(appender, "APPEND", script):
+                    await call()
+                    began = time.perf_counter()
+                    for _ in range(10):
+                        await call()
+                times[name].append((time.perf_counter() - began) / 10 / BULK * 1e6)
+    return {name: min(each) for name, each in times.items()}
 
 
 async def server_parts(url: str) -> dict[str, float]:
@@ -106,7 +158,7 @@ def main() -> None:
     """Measure and print."""
     binary = next(iter(binaries().values()))
     with tempfile.TemporaryDirectory(prefix="ce") as directory, Server(binary, Path(directory)) as server:
-        parts = asyncio.run(server_parts(server.url)) | client_parts()
+        parts = asyncio.run(server_parts(server.url)) | asyncio.run(bulk_parts(server.url)) | client_parts()
     for name, microseconds in parts.items():
         print(f"{name:32}{microseconds:7.2f} µs")
 
