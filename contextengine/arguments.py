@@ -57,6 +57,18 @@ def dict_of(value: object, name: str) -> dict[str, Any]:
     return value
 
 
+def joined(others: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata together with what stands beside it and belongs into it.
+
+    Raises:
+        InvalidInput: A key stands in both, with another value in each.
+    """
+    for key in others.keys() & metadata.keys():
+        if type(others[key]) is not type(metadata[key]) or others[key] != metadata[key]:
+            raise InvalidInput(f"The key {shown(key)} has one value in the metadata and another beside it.")
+    return others | metadata
+
+
 def text_of(value: object, name: str) -> str:
     """Return a str that is not empty.
 

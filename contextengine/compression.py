@@ -250,7 +250,7 @@ def defaults_of(
     if enabled:
         chosen = chosen.changed({"auto_compress_enabled": True})
     if role is not None:
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise InvalidInput(f"compression_summary_role must be one of {', '.join(ROLES)}, not {shown(role)}.")
         chosen = chosen.changed({"summary_role": role})
     return CompactionDefaults(chosen, _client(client))

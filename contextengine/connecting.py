@@ -32,7 +32,7 @@ async def connect(target: Any, *, fallback: str | None, **options: Any) -> Event
     """
     url = target or os.environ.get("CONTEXTENGINE_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
     chosen = fallback or os.environ.get("CONTEXTENGINE_FALLBACK") or ("memory" if target is None else "error")
-    if chosen not in FALLBACKS:
+    if not isinstance(chosen, str) or chosen not in FALLBACKS:
         raise InvalidInput(f"fallback must be one of {', '.join(FALLBACKS)}, not {shown(chosen)}.")
     try:
         return await open_store(url, **options)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from contextengine.arguments import dict_of, limit_of, text_of
+from contextengine.arguments import dict_of, joined, limit_of, text_of
 from contextengine.formatting import check_format, formatted
 from contextengine.runtime import Open
 from contextengine.values import Message
@@ -74,7 +74,7 @@ class Conversations(Open):
         Args:
             session_id: The session.
             messages: Dicts in the form of OpenAI messages, with ``metadata`` if you like. Keys that are none of a
-                message's fields are kept in its metadata.
+                message's fields are kept in its metadata, where they must not mean something else.
             durability: The level to wait for, if not the engine's; see `Durability`.
 
         Returns:
@@ -164,7 +164,7 @@ def _message(given: Mapping[str, Any]) -> MessageAdded:
         raise InvalidInput(f"A message must be a dict with a 'role', not {shown(given)}.")
     metadata = dict_of(given.get("metadata"), "metadata")
     if not FIELDS.issuperset(given):
-        metadata = {key: value for key, value in given.items() if key not in FIELDS} | metadata
+        metadata = joined({key: value for key, value in given.items() if key not in FIELDS}, metadata)
     return MessageAdded(
         role=text_of(given["role"], "role"),
         content=given.get("content"),

@@ -8,6 +8,7 @@ from contextengine.sessions import Sessions
 from contextengine.values import Session
 from eventstore import HistoryRewound, InvalidInput, InvalidSessionId, WrongExpectedVersion
 from eventstore.forking import fork
+from eventstore.ids import check_session_id
 from eventstore.store import check_number
 from projections.history import size_of
 from projections.past import past
@@ -34,7 +35,7 @@ class Forks(Sessions):
             UnknownSession: The session does not exist.
             WrongExpectedVersion: The new session exists, and is not this fork.
         """
-        if GLOBAL in (session_id, new_session_id):
+        if check_session_id(GLOBAL) in {check_session_id(session_id), check_session_id(new_session_id)}:
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: it cannot be forked.")
         runtime = self._here()
         async with contextlib.aclosing(fork(runtime.store, session_id, at_version, new_session_id)) as copies:

@@ -18,7 +18,7 @@ def check_format(format: object) -> None:  # noqa: A002 - the name that users kn
     Raises:
         InvalidInput: It is not one of `FORMATS`.
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise InvalidInput(f"format must be one of {', '.join(FORMATS)}, not {shown(format)}.")
 
 

@@ -98,6 +98,8 @@ class Runtime:
         Raises:
             InvalidSessionId: The id is that of the global context, and the event is no context's.
         """
+        if type(session_id) is not str:
+            check_session_id(session_id)  # before it is compared, for others compare as they like
         if session_id == GLOBAL and not all(isinstance(event, ContextSet | ContextDeleted) for event in events):
             raise InvalidSessionId(f"{GLOBAL!r} is where the global context is kept: choose another session id.")
         tally = self.tally

@@ -21,6 +21,8 @@ from eventstore.events import Event, KnownEvent, MessageAdded, RecordedEvent, Un
 DEFAULT_MAX_EVENT_BYTES = 1024 * 1024
 MAX_DEPTH = 100
 """How deep lists and dicts may be nested in an event: far below where a reader deep in its own stack would fail."""
+MOST_BITS = 64
+"""Of a whole number that is taken without proof: what writes longer ones may not read them."""
 
 
 class _Tagged(msgspec.Struct):
@@ -38,9 +40,8 @@ _loose_decoder = msgspec.json.Decoder(tuple[str, dict[str, Any], dict[str, Any]]
 _type_decoder = msgspec.json.Decoder(tuple[Any, _Tagged, Any])
 _types: dict[str, type[Event]] = {cls.__name__: cls for cls in get_args(KnownEvent)}
 _known = frozenset(_types.values())
-_TEXT = frozenset({str})
-_TEXT_OR_NONE = _TEXT | {type(None)}
-_PLAIN = _TEXT_OR_NONE | {int, bool}
+_TEXT_OR_NONE = frozenset({str, type(None)})
+_PLAIN = _TEXT_OR_NONE | {bool}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
 
 
@@ -88,7 +89,7 @@ def encode(
         return entry
     if is_deep(entry, back):
         raise _invalid(event, f"it is nested more than {MAX_DEPTH} levels deep")
-    if back[1] != event or back[2] != stored_meta:
+    if not (_is_same(event, back[1]) and _is_same(stored_meta, back[2])):
         raise _invalid(event, _first_difference(event, back[1]) or _difference(stored_meta, back[2], "meta"))
     return entry
 
@@ -145,10 +146,17 @@ def _is_flat(event: Event) -> bool:
         and type(event.name) in _TEXT_OR_NONE
         and type(event.tool_call_id) in _TEXT_OR_NONE
         and type(metadata) is dict
-        and (
-            not metadata or (_TEXT.issuperset(map(type, metadata)) and _PLAIN.issuperset(map(type, metadata.values())))
-        )
+        and (not metadata or _are_plain(metadata))
     )
+
+
+def _are_plain(values: dict[Any, Any]) -> bool:
+    """Whether a dict has texts, whole numbers of 64 bits, bools and None for values, under keys that are texts."""
+    for key, value in values.items():
+        kind = type(value)
+        if type(key) is not str or (kind not in _PLAIN and (kind is not int or value.bit_length() > MOST_BITS)):
+            return False
+    return True
 
 
 def is_deep(entry: bytes, value: Any) -> bool:
@@ -172,6 +180,14 @@ def _members(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
+def _is_same(given: Any, back: Any) -> bool:
+    """Whether a value equals what was read back for it. One that cannot be compared does not."""
+    try:
+        return bool(given == back)
+    except Exception:  # noqa: BLE001 - a value's own comparison may raise anything
+        return False
+
+
 def _first_difference(given: Event, back: Event) -> str:
     for field in given.__struct_fields__:
         difference = _difference(getattr(given, field), getattr(back, field), field)
@@ -182,7 +198,7 @@ def _first_difference(given: Event, back: Event) -> str:
 
 def _difference(given: Any, back: Any, path: str) -> str:
     """Say at which path a value would come back changed; empty if it would not."""
-    if given == back:
+    if _is_same(given, back):
         return ""
     if isinstance(given, dict) and isinstance(back, dict):
         for key, value in given.items():

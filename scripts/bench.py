@@ -51,6 +51,13 @@ def row_of(name: str) -> Row:
     raise typer.BadParameter(f"{name!r} is none of the rows: {', '.join(row.name for row in ROWS)}")
 
 
+def in_a_directory(path: Path | None) -> Path | None:
+    """Return the path of a file that can be made."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {str(path.parent)!r}.")
+    return path
+
+
 @main.command
 def compare(
     chosen: Annotated[
@@ -84,13 +91,22 @@ def compare(
         typer.Option(
             "--dir",
             metavar="DIRECTORY",
+            exists=True,
+            file_okay=False,
             help="make the servers' temporary directories here: on the disk to ask",
         ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write everything that was measured")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, callback=in_a_directory, help="write everything that was measured"
+        ),
+    ] = None,
     write: Annotated[
         Path | None,
-        typer.Option(metavar="DIRECTORY", help="write BENCHMARKS.md, and its plot, to this directory (docs)"),
+        typer.Option(
+            metavar="DIRECTORY", file_okay=False, help="write BENCHMARKS.md, and its plot, to this directory (docs)"
+        ),
     ] = None,
 ) -> int:
     """Compare the engine with raw Redis."""

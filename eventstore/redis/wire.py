@@ -46,8 +46,9 @@ class Wire(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def write(self, data: bytes) -> None:
-        """Write at once, as far as the socket takes it; the transport keeps the rest."""
-        self._transport.write(data)
+        """Write at once, as far as the socket takes it; the transport keeps the rest. What breaks is not written to."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         """Hand over the replies that are complete."""

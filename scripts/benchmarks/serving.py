@@ -39,7 +39,9 @@ class Binary:
             raise BenchFailed(f"The server {command!r} cannot be run: {error}.") from error
         words = said.stdout.split()
         number = next((word[2:] for word in words if word.startswith("v=")), "")
-        self.version = f"{words[0] if words else Path(command).name} {number}".strip()
+        if not number:
+            raise BenchFailed(f"{command!r} is no server: asked for its version, it does not tell one.")
+        self.version = f"{words[0]} {number}"
 
 
 def find(wanted: str | None) -> Binary:

@@ -459,3 +459,15 @@ async def about_timely(call: Awaitable[T]) -> T:
     """Await a call that must not take much longer than the timeout of its store."""
     async with asyncio.timeout(ABOUT):
         return await call
+
+
+async def test_nothing_is_written_to_a_lost_connection(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A crowd that does not know yet that the server has gone is told so; the event loop has nothing to complain of."""
+    async with open_store(server.url, timeout=SHORT) as store:
+        await store.append("s", MessageAdded("user", "first"))
+        server.kill()
+        results = await asyncio.gather(
+            *(store.append(f"s{n}", MessageAdded("user", "x")) for n in range(500)), return_exceptions=True
+        )
+    assert {type(result) for result in results} <= {StoreUnavailable, AppendOutcomeUnknown}
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

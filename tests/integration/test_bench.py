@@ -64,10 +64,14 @@ def test_what_was_written_by_hand_stays(directory: Path) -> None:
     ("arguments", "complaint"),
     [
         (("--server", "/nowhere/redis-server"), "The server '/nowhere/redis-server' cannot be run"),
+        (("--server", "/bin/true"), "'/bin/true' is no server"),
+        (("--json", "/nowhere/found.json"), "there is no directory '/nowhere'"),
+        (("--write", "/etc/hostname"), "'/etc/hostname' is a file"),
+        (("--dir", "/nowhere"), "'/nowhere' does not exist"),
         (("--input", "/nowhere.jsonl"), "/nowhere.jsonl cannot be read"),
         (("--only", "one", "two"), "'two' is none of the rows: one, writers, "),
     ],
-    ids=["server", "input", "row"],
+    ids=["server", "no server", "json", "page", "directory", "input", "row"],
 )
 def test_what_cannot_begin_says_why(directory: Path, arguments: tuple[str, ...], complaint: str) -> None:
     """Without a server, messages or rows that there are it ends with exit code 2 and one sentence."""

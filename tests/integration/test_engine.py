@@ -233,6 +233,17 @@ class TestConversations:
                 await engine.add_conversation_messages("s", [{"role": "user", "content": "x"}, bad])  # type: ignore[list-item]
         assert await engine.get_session("s") is None
 
+    async def test_other_keys_of_a_message_are_kept_in_its_metadata(self, engine: ContextEngine) -> None:
+        """A key that a message does not have is metadata; one that says something else there is refused."""
+        message = {"role": "user", "content": "x", "tag": 1}
+        await engine.add_conversation_messages("s", [message, {**message, "metadata": {"tag": 1, "lang": "en"}}])
+        history = await engine.get_conversation_history("s")
+        assert [m.metadata for m in history] == [{"tag": 1}, {"tag": 1, "lang": "en"}]
+        for other in (2, True):
+            with pytest.raises(InvalidInput, match="'tag'"):
+                await engine.add_conversation_messages("s", [{**message, "metadata": {"tag": other}}])
+        assert len(await engine.get_conversation_history("s")) == 2
+
 
 class TestContexts:
     @pytest.mark.parametrize("value", [None, False, 0, "", [], {}, {"theme": ["dark", {"x": 1.5}]}, "日本 \0 👩‍👩‍👧"])

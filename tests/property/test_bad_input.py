@@ -47,6 +47,31 @@ class Named(str):
     __slots__ = ()
 
 
+class Incomparable:
+    """What cannot be compared with anything, as an array cannot."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Refuse."""
+        raise RuntimeError("it is not to be compared")
+
+    def __hash__(self) -> int:
+        """Be one of many."""
+        return 1
+
+
+class IncomparableFields(dict[str, Any]):
+    """A dict of that kind."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        """Refuse."""
+        raise RuntimeError("it is not to be compared")
+
+
 CYCLE: dict[str, Any] = {}
 CYCLE["again"] = [CYCLE]
 PLANES = "".join(chr(plane << 16 | at) for plane in range(17) for at in (0, 0x41, 0xFFF0, 0xFFFE, 0xFFFF))
@@ -60,6 +85,8 @@ ODD: dict[str, Any] = {
     "2**64": 2**64,
     "huge int": 10**5000,
     "huge negative": -(10**5000),
+    "longest negative": -(10**4299),
+    "dict of the longest negative": {"n": -(10**4299)},
     "float": 1.5,
     "negative zero": -0.0,
     "1e400": float("inf"),
@@ -108,6 +135,8 @@ ODD: dict[str, Any] = {
     "100,000 deep": nested(100_000),
     "wide": list(range(10_000)),
     "object": object(),
+    "incomparable": Incomparable(),
+    "incomparable dict": IncomparableFields(a=1),
     "class": dict,
     "function": len,
     "generator": (n for n in range(3)),

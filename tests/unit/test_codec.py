@@ -144,6 +144,7 @@ def encoded(message: MessageAdded) -> bytes | None:
 @given(messages)
 @example(MessageAdded("user", "x", {"score": math.nan}))
 @example(MessageAdded("user", "x", {1: "x"}))  # type: ignore[dict-item]
+@example(MessageAdded("user", "x", {"n": -(10**4299)}))
 def test_what_is_not_read_back_would_be_read_back_equal(message: MessageAdded) -> None:
     """Messages of plain values are taken without proof: those, and no others, that would stand it."""
     with patch.object(codec, "_is_flat", return_value=False):
