@@ -65,7 +65,7 @@ def read(path: Path, sessions: int | None) -> list[Conversation]:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except BadInput as error:
-        raise BadInput(f"{path}: {str(error).rstrip('.')}.") from error
+        raise BadInput(f"{path}, {str(error).rstrip('.')}.") from error
     if sessions is None:
         messages = sum(len(conversation.messages) for conversation in conversations)
         copies = MANY_MESSAGES // max(1, messages)
