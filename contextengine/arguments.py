@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventstore.codec import is_same
 from eventstore.errors import InvalidInput, shown
 from eventstore.store import check_number
 
@@ -64,7 +65,7 @@ def joined(others: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
         InvalidInput: A key stands in both, with another value in each.
     """
     for key in others.keys() & metadata.keys():
-        if type(others[key]) is not type(metadata[key]) or others[key] != metadata[key]:
+        if type(others[key]) is not type(metadata[key]) or not is_same(others[key], metadata[key]):
             raise InvalidInput(f"The key {shown(key)} has one value in the metadata and another beside it.")
     return others | metadata
 

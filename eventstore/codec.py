@@ -89,7 +89,7 @@ def encode(
         return entry
     if is_deep(entry, back):
         raise _invalid(event, f"it is nested more than {MAX_DEPTH} levels deep")
-    if not (_is_same(event, back[1]) and _is_same(stored_meta, back[2])):
+    if not (is_same(event, back[1]) and is_same(stored_meta, back[2])):
         raise _invalid(event, _first_difference(event, back[1]) or _difference(stored_meta, back[2], "meta"))
     return entry
 
@@ -159,6 +159,14 @@ def _are_plain(values: dict[Any, Any]) -> bool:
     return True
 
 
+def is_same(given: Any, back: Any) -> bool:
+    """Whether a value equals another, or what was read back for it. One that cannot be compared does not."""
+    try:
+        return bool(given == back)
+    except Exception:  # noqa: BLE001 - a value's own comparison may raise anything
+        return False
+
+
 def is_deep(entry: bytes, value: Any) -> bool:
     """Whether what an entry holds is nested deeper than an event may be."""
     return entry.count(b"[") + entry.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH
@@ -180,14 +188,6 @@ def _members(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _is_same(given: Any, back: Any) -> bool:
-    """Whether a value equals what was read back for it. One that cannot be compared does not."""
-    try:
-        return bool(given == back)
-    except Exception:  # noqa: BLE001 - a value's own comparison may raise anything
-        return False
-
-
 def _first_difference(given: Event, back: Event) -> str:
     for field in given.__struct_fields__:
         difference = _difference(getattr(given, field), getattr(back, field), field)
@@ -198,7 +198,7 @@ def _first_difference(given: Event, back: Event) -> str:
 
 def _difference(given: Any, back: Any, path: str) -> str:
     """Say at which path a value would come back changed; empty if it would not."""
-    if _is_same(given, back):
+    if is_same(given, back):
         return ""
     if isinstance(given, dict) and isinstance(back, dict):
         for key, value in given.items():

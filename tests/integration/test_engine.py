@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -239,9 +240,9 @@ class TestConversations:
         await engine.add_conversation_messages("s", [message, {**message, "metadata": {"tag": 1, "lang": "en"}}])
         history = await engine.get_conversation_history("s")
         assert [m.metadata for m in history] == [{"tag": 1}, {"tag": 1, "lang": "en"}]
-        for other in (2, True):
+        for tag, other in ((1, 2), (1, True), (math.nan, math.nan)):
             with pytest.raises(InvalidInput, match="'tag'"):
-                await engine.add_conversation_messages("s", [{**message, "metadata": {"tag": other}}])
+                await engine.add_conversation_messages("s", [{**message, "tag": tag, "metadata": {"tag": other}}])
         assert len(await engine.get_conversation_history("s")) == 2
 
 
