@@ -62,7 +62,7 @@ def joined(others: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
     """Return metadata together with what stands beside it and belongs into it.
 
     Raises:
-        InvalidInput: A key stands in both, with another value in each.
+        InvalidInput: A key stands in both, with another value in each, or with values that cannot be compared.
     """
     for key in others.keys() & metadata.keys():
         if type(others[key]) is not type(metadata[key]) or not is_same(others[key], metadata[key]):

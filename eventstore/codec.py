@@ -160,11 +160,15 @@ def _are_plain(values: dict[Any, Any]) -> bool:
 
 
 def is_same(given: Any, back: Any) -> bool:
-    """Whether a value equals another, or what was read back for it. One that cannot be compared does not."""
+    """Whether a value equals another, or what was read back for it.
+
+    Raises:
+        InvalidEvent: It cannot be compared.
+    """
     try:
         return bool(given == back)
-    except Exception:  # noqa: BLE001 - a value's own comparison may raise anything
-        return False
+    except Exception as error:  # a value's own comparison may raise anything
+        raise InvalidEvent(f"{shown(given)} cannot be compared: {type(error).__name__}: {error}.") from error
 
 
 def is_deep(entry: bytes, value: Any) -> bool:

@@ -39,6 +39,8 @@ from projections.context import ContextChange
 from projections.history import HistoryChange
 
 MESSAGE = MessageAdded("user", "x" * 300, {"channel": "web", "turn": 1, "final": True})
+SCORED = MessageAdded("user", "x" * 300, {"channel": "web", "turn": 1, "score": 0.5})
+"""A message that is read back before it is accepted: a float may be none that JSON knows."""
 NOTHING = Script("return {#ARGV}")
 """An append script that stores nothing."""
 MANY, BULK = 1000, 100
@@ -69,6 +71,7 @@ def client_parts() -> dict[str, float]:
         ),
         "  of it, an event id": best(lambda: [new_event_id() for _ in range(MANY)], MANY),
         "  of it, the entry": best(lambda: [encode("id", MESSAGE, None) for _ in range(MANY)], MANY),
+        "  of another, read back": best(lambda: [encode("id", SCORED, None) for _ in range(MANY)], MANY),
         "parse an entry of a reply": best(lambda: parsed(page), PAGE),
         "decode an event": best(lambda: all_recorded("s", found), MANY),
         "fold all views": best(lambda: fold("s", 0, SessionState(), events), MANY),

@@ -8,6 +8,7 @@ from collections import Counter
 
 import anyio
 import pytest
+from support.waiting import under_way
 
 from eventstore import (
     ANY,
@@ -104,8 +105,7 @@ class TestAppend:
 
     async def test_a_cancelled_caller_neither_loses_nor_doubles(self, store: EventStore) -> None:
         """An append whose caller goes away is stored once or not at all, and harms nobody's."""
-        tasks = [asyncio.create_task(store.append("s", said(str(number)))) for number in range(100)]
-        await asyncio.sleep(0)
+        tasks = await under_way(*(store.append("s", said(str(number))) for number in range(100)))
         for task in tasks[::2]:
             task.cancel()
         await asyncio.wait(tasks)
@@ -313,8 +313,7 @@ class TestSubscribe:
     async def test_waits_for_a_session_that_does_not_exist_yet(self, store: EventStore) -> None:
         """A subscription may come before the session."""
         subscription = store.subscribe("s")
-        waiting = asyncio.ensure_future(anext(subscription))
-        await asyncio.sleep(0)
+        (waiting,) = await under_way(anext(subscription))
         await store.append("s", said("a"))
         with anyio.fail_after(20):
             assert (await waiting).version == 1
@@ -424,8 +423,7 @@ class TestFeed:
     async def test_waits_for_news_and_can_be_woken(self, store: EventStore) -> None:
         """A take under way ends with the next append, or when it is woken."""
         consumer = await store.feed.join("g", "c")
-        taking = asyncio.create_task(consumer.take(count=10, wait=5))
-        await asyncio.sleep(0)
+        (taking,) = await under_way(consumer.take(count=10, wait=5))
         await store.append("s", said("a"))
         with anyio.fail_after(4):
             assert [delivery.pointers for delivery in await taking] == [[("s", 1, 1)]]

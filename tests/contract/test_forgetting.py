@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from anyio.lowlevel import checkpoint
 from msgspec import UNSET
 from support.audits import audited
 from support.everything import everything
@@ -475,7 +476,7 @@ async def write_until_forgotten(engine: ContextEngine, session_id: str) -> None:
             await engine.add_conversation_message(session_id, "user", f"hunter2 {n}")
         except SessionForgotten:
             return
-        await asyncio.sleep(0)
+        await checkpoint()  # others have their turn
     raise AssertionError("it was never forgotten")
 
 
@@ -486,7 +487,7 @@ async def work_until(stop: asyncio.Event, engine: ContextEngine) -> None:
     while not stop.is_set():
         await projector.step(consumer, wait=0)
         await projector.finish(consumer, await consumer.claim(idle=0, count=100))
-        await asyncio.sleep(0)
+        await checkpoint()  # others have their turn
     await consumer.leave()
     consumer.abandon()
 
@@ -500,7 +501,7 @@ async def read_until(stop: asyncio.Event, store: EventStore, session_ids: list[s
                 count = len(await store.read(session_id))
                 assert count == 0 or count >= whole[session_id], "a part of a log was read"
                 whole[session_id] = count
-        await asyncio.sleep(0)
+        await checkpoint()  # others have their turn
 
 
 @pytest.mark.guarantee("F1", "F2")

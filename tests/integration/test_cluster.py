@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.cluster import LoadBalancingStrategy
@@ -19,7 +19,7 @@ from support.monitors import Monitors
 from support.processes import Processes
 from support.projected import check_views, projected
 from support.servers import Server
-from support.waiting import until
+from support.waiting import under_way, until
 from support.whole_api import READS, TELLS, WRITES, works
 
 from contextengine import ContextEngine, ServerUnfit, StoreRefused, StoreUnavailable, UnknownStoreUrl
@@ -217,10 +217,10 @@ class TestServes:
         async with open_store(cluster.url, namespace=namespace, partitions=partitions) as store:
             consumer = await store.feed.join("g", "c")
             with anyio.fail_after(4):
-                taking = asyncio.create_task(consumer.take(count=10, wait=5.0))
+                (taking,) = await under_way(consumer.take(count=10, wait=5.0))
                 while not taking.done():
-                    await asyncio.sleep(0)
                     await consumer.wake()
+                    await checkpoint()  # it may have come before the wait began
             assert await taking == []
             await store.append("s", MessageAdded("user", "x"))
             (delivery,) = await consumer.take(count=10, wait=5.0)

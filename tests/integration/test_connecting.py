@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from support.servers import Server
+from support.waiting import under_way
 
 from contextengine import (
     ContextEngine,
@@ -108,8 +109,7 @@ class TestTable:
         """One engine opened by five tasks is opened once; a close whose caller is cancelled goes on to its end."""
         engine = ContextEngine(f"embedded://{directory}")
         await asyncio.gather(*(engine.initialize() for _ in range(5)))
-        closing = asyncio.create_task(engine.close())
-        await asyncio.sleep(0)
+        (closing,) = await under_way(engine.close())
         closing.cancel()
         await asyncio.wait([closing])
         await engine.close()

@@ -152,6 +152,20 @@ def test_what_is_not_read_back_would_be_read_back_equal(message: MessageAdded) -
     assert encoded(message) == proved
 
 
+def test_what_cannot_be_compared_is_refused_with_the_reason() -> None:
+    """A value whose own comparison fails cannot be proved to come back: what it raised is told, and kept."""
+
+    class Spiteful(dict[str, int]):
+        __hash__ = None
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("not with me")
+
+    with pytest.raises(InvalidEvent, match=r"cannot be compared: RuntimeError: not with me") as refused:
+        codec.encode("i", MessageAdded("user", Spiteful(a=1)), None)
+    assert isinstance(refused.value.__cause__, RuntimeError)
+
+
 def test_event_ids_are_uuid7_and_differ() -> None:
     """Ids bear version 7 and the RFC's variant, and are unique."""
     ids = {new_event_id() for _ in range(1000)}
