@@ -32,7 +32,7 @@ from eventstore.redis.link import Link, LinkLost
 from eventstore.redis.links import Links, Pauses
 from eventstore.redis.pending import Pending
 from eventstore.redis.room import MOST_ON_THE_WAY, PER_APPEND, Room
-from eventstore.store import ANY, EXISTS, NO_STREAM, Appended, ExpectedVersion
+from eventstore.store import ANY, EXISTS, NO_STREAM, ExpectedVersion
 
 APPEND = Script.load("eventstore.redis", "append.lua")
 MAX_APPENDS_PER_CALL = 128
@@ -76,26 +76,26 @@ class Appender:
         self._room = Room(MOST_ON_THE_WAY)
         self._resending: set[asyncio.Task[None]] = set()
 
-    def submit_now(self, append: EncodedAppend) -> asyncio.Future[Appended] | None:
+    def submit_now(self, append: EncodedAppend) -> Pending | None:
         """Send an append at the end of this turn of the loop; return what it becomes, or None if there is no room."""
         taken = append.size + PER_APPEND
         return self._add(append, taken) if self._room.take_now(taken) else None
 
-    async def submit(self, append: EncodedAppend) -> asyncio.Future[Appended]:
+    async def submit(self, append: EncodedAppend) -> Pending:
         """Do as `submit_now`, once there is room on the way."""
         taken = append.size + PER_APPEND
         await self._room.take(taken)
         return self._add(append, taken)
 
-    def _add(self, append: EncodedAppend, taken: int) -> asyncio.Future[Appended]:
-        future: asyncio.Future[Appended] = self._loop.create_future()
-        self._pending.append(Pending(append, future, self._room, taken))
+    def _add(self, append: EncodedAppend, taken: int) -> Pending:
+        pending = Pending(self._loop, append=append, room=self._room, taken=taken)
+        self._pending.append(pending)
         if len(self._pending) >= self._enough:
             self._flush()
         elif not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._end_of_turn)
-        return future
+        return pending
 
     def _end_of_turn(self) -> None:
         self._flushes = False

@@ -13,13 +13,13 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from eventstore.redis.commands import Argument, Command, Unserved, failure, is_primary, next_reply, pack
+from eventstore.redis.promise import Promise
 from eventstore.redis.wire import Wire
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
@@ -50,6 +50,17 @@ class LinkLost(Unserved):
 
 Settle: TypeAlias = Callable[["list[Any] | LinkLost"], None]
 """Called with the replies to some commands, error replies among them, or with what went wrong before they came."""
+
+
+class Replies(Promise[list[Any]]):
+    """The replies to commands that leave together."""
+
+    def settle(self, outcome: list[Any] | LinkLost) -> None:
+        """Give them, or why there are none."""
+        if isinstance(outcome, LinkLost):
+            self.set_exception(outcome)
+        else:
+            self.set_result(outcome)
 
 
 class _Request:
@@ -103,21 +114,21 @@ class Link:
         self.client_id: int | None = None
         """The server's id of the present connection, or of the last one."""
 
-    def submit(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """Send commands at the end of this turn of the loop, nothing between them; return the future of their replies.
+    def submit(self, commands: Sequence[Command]) -> Replies:
+        """Send commands at the end of this turn of the loop, nothing between them; return the promise of their replies.
 
         Who was alone the last time, and meets nobody on the way, does not wait for the end of the turn.
 
-        An error reply stands in the list as an exception. The future raises `LinkLost` if the connection breaks first.
+        An error reply stands in the list as an exception. It raises `LinkLost` if the connection breaks first.
         """
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self.send(commands, partial(_resolve, future))
+        replies = Replies(self._loop)
+        self.send(commands, replies.settle)
         if self._alone and not self._unanswered:
             self.flush()
         elif self._wire is not None and not self._flushes:
             self._flushes = True
             self._loop.call_soon(self.flush)
-        return future
+        return replies
 
     def send(self, commands: Sequence[Command], settle: Settle) -> None:
         """Send commands with the next `flush`, nothing between them, and call ``settle`` with their replies."""
@@ -248,12 +259,3 @@ class Link:
         for requests, sent in ((self._unanswered, True), (self._unsent, False)):
             while requests:
                 requests.popleft().settle(LinkLost(reason, sent=sent, epoch=self.epoch, answered=answered))
-
-
-def _resolve(future: asyncio.Future[list[Any]], outcome: list[Any] | LinkLost) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, LinkLost):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
-
-import msgspec
 
 from eventstore.appending import EncodedAppend
 from eventstore.errors import (
@@ -20,6 +17,7 @@ from eventstore.redis.commands import Unserved, refusal
 from eventstore.redis.confirming import Confirmed
 from eventstore.redis.entries import all_recorded
 from eventstore.redis.link import LinkLost
+from eventstore.redis.promise import Promise
 from eventstore.redis.room import Room
 from eventstore.store import Appended, Expected
 
@@ -28,12 +26,11 @@ class PerhapsArchived(AppendOutcomeUnknown):
     """The events of an append whose reply was lost are not in what Redis has of the log; they may be in the archive."""
 
 
-class Pending(msgspec.Struct, eq=False):
-    """An append on its way, and the future that its caller awaits.
+class Pending(Promise[Appended], eq=False, kw_only=True):
+    """An append on its way, which its caller awaits.
 
     Attributes:
         append: What is to be appended.
-        future: What its caller awaits.
         room: The room on the way ...
         taken: ... and how much of it this takes; 0 once it has given it back.
         at_least: A version that the session had before the first try, as was known in this ``epoch``.
@@ -43,7 +40,6 @@ class Pending(msgspec.Struct, eq=False):
     """
 
     append: EncodedAppend
-    future: asyncio.Future[Appended]
     room: Room
     taken: int
     at_least: int = 0
@@ -66,7 +62,7 @@ class Pending(msgspec.Struct, eq=False):
 
     def awaited(self) -> bool:
         """Return whether anybody still waits for it; if not, it is over."""
-        if self.future.done():
+        if self.done:
             self.over()
             return False
         return True
@@ -80,37 +76,32 @@ class Pending(msgspec.Struct, eq=False):
     def fail(self, error: BaseException) -> None:
         """Tell the caller that the last try failed, and whether an earlier one may have succeeded."""
         self.over()
-        if self.future.done():
-            return
         if self.sent:
             error = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, str(error))
         elif isinstance(error, Unserved):
             error = StoreUnavailable(f"{error} Nothing was written.")
-        self.future.set_exception(error)
+        self.set_exception(error)
 
     def settle(self, result: Any) -> int:
         """Give the caller the script's result. Return the session's version, 0 if it is not known."""
         self.over()
-        waits = not self.future.done()
         if type(result) is not int:
             if result[0] != b"already":
-                if waits:
-                    self.future.set_exception(self._failure(result))
+                self.set_exception(self._failure(result))
                 return 0
             result = result[1]
-        if waits:
-            self._succeed(result)
+        self._succeed(result)
         version: int = result
         return version
 
     def _succeed(self, version: int) -> None:
         append, confirmed = self.append, self.confirmed
         if confirmed is None:
-            self.future.set_result(Appended(append.session_id, version, append.event_ids))
+            self.set_result(Appended(append.session_id, version, append.event_ids))
         elif confirmed.reached == confirmed.wanted:
-            self.future.set_result(Appended(append.session_id, version, append.event_ids, confirmed.reached))
+            self.set_result(Appended(append.session_id, version, append.event_ids, confirmed.reached))
         else:
-            self.future.set_exception(DurabilityNotReached(append.session_id, version, append.event_ids, *confirmed))
+            self.set_exception(DurabilityNotReached(append.session_id, version, append.event_ids, *confirmed))
 
     def _failure(self, result: list[Any]) -> ContextEngineError:
         append = self.append

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from eventstore.redis.appender import Appender
 from eventstore.redis.fitness import check_servers, open_namespace
 from eventstore.redis.link import LinkLost
 from eventstore.redis.links import Links
-from eventstore.redis.pending import PerhapsArchived
+from eventstore.redis.pending import Pending, PerhapsArchived
 from eventstore.redis.reads import Reads
 from eventstore.store import ANY, Append, Appended, ExpectedVersion
 
@@ -103,27 +102,26 @@ class RedisStore(Reads):
         ]
         level = self.durability if durability is None else Durability(durability)
         appender = await self._appender(level)
-        futures: list[asyncio.Future[Appended]] = []
+        promises: list[Pending] = []
         try:
             for append in encoded:
-                futures.append(await appender.submit(append))  # noqa: PERF401 - who is cancelled needs the first ones
-            return [await self._result(*each, level) for each in zip(encoded, futures, strict=True)]
+                promises.append(await appender.submit(append))  # noqa: PERF401 - who is cancelled needs the first ones
+            return [await self._result(*each, level) for each in zip(encoded, promises, strict=True)]
         finally:
-            for future in futures:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # who was cancelled asks no more
+            for promise in promises:
+                promise.cancel()  # who was cancelled asks no more
 
     async def outcome(self, session_id: str, event_ids: Sequence[str]) -> Appended | None:
         """Return what became of an append whose outcome was unknown. See `EventStore.outcome`."""
         return await outcome_of(self, session_id, event_ids)
 
     async def _result(
-        self, append: EncodedAppend, future: asyncio.Future[Appended], level: Durability
+        self, append: EncodedAppend, pending: Pending, level: Durability
     ) -> Appended | ContextEngineError:
         """Return what became of an append, or its error."""
         try:
             try:
-                return await future
+                return await pending
             except (WrongExpectedVersion, PerhapsArchived) as missed:
                 return await self._looked_up(append, level, missed)
         except ContextEngineError as error:

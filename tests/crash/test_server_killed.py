@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import pytest
@@ -35,6 +35,7 @@ from eventstore import (
 )
 from eventstore.redis import reads
 from eventstore.redis.commands import Command
+from eventstore.redis.link import Replies
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
 
@@ -294,7 +295,7 @@ class TestScriptsForgotten:
             link = store.links.shared()
             submit = link.submit
 
-            def forgetful(commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+            def forgetful(commands: Sequence[Command]) -> Replies:
                 submit([("SCRIPT", "FLUSH")])
                 return submit(commands)
 
