@@ -32,6 +32,8 @@ ACTIVE = "active"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GLOBAL = "$global"
 """The stream of the context values that belong to no session."""
+NO_SESSION = (CheckpointStored, CheckpointWritesStored, HistoryCompacted)
+"""The events with which no session begins."""
 COUNTERS = ("request_count", "error_count", "total_processing_time")
 REPLACEABLE = frozenset({"user_id", "status", "metadata", *COUNTERS})
 """The fields that ``SessionUpdated.changes`` replaces. Any other key of it goes into the metadata."""
@@ -191,8 +193,7 @@ def _happened_ms(event: RecordedEvent) -> int:
 
 def begins_a_session(session_id: str, event: Event | UnknownEvent) -> bool:
     """Return whether there is a session, once this event is in the stream."""
-    no_session = CheckpointStored | CheckpointWritesStored | HistoryCompacted
-    return session_id != GLOBAL and not isinstance(event, no_session)
+    return session_id != GLOBAL and not isinstance(event, NO_SESSION)
 
 
 def _change(fields: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -1,0 +1,21 @@
+"""An engine under nest_asyncio, where tasks run their event loop from within themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from support.servers import Server, binaries
+
+USER = Path(__file__).parents[1] / "support" / "nesting_user.py"
+
+
+def test_tasks_that_run_their_loop_append_and_read(directory: Path) -> None:
+    """Replies come to a nested run as to any other, though the task outside of it was waiting for one, too."""
+    with Server(next(iter(binaries().values())), directory) as server:
+        command = [sys.executable, "-X", "dev", str(USER), server.url, "8", "10"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert json.loads(ran.stdout) == [20] * 8
+    assert "Traceback" not in ran.stderr
