@@ -30,6 +30,7 @@ from eventstore.appending import encode_append
 from eventstore.redis.appender import Appender
 from eventstore.redis.commands import Command, pack
 from eventstore.redis.link import Settle
+from eventstore.redis.promise import Promise
 from eventstore.redis.store import RedisStore
 from eventstore.store import ANY
 
@@ -96,23 +97,25 @@ async def parts(url: str) -> dict[str, float]:
         assert isinstance(store, RedisStore)
         appender = await store._appender(store.durability)
         encoded = functools.cache(lambda session_id: encode_append(session_id, MESSAGE, ANY, None, 1024 * 1024))
-        crowd: list[asyncio.Future[None]] = []
+        crowd: list[Promise[None]] = []
 
         async def through_appender(session_id: str) -> None:
-            future = appender.submit_now(encoded(session_id))
-            assert future is not None
-            await future
+            pending = appender.submit_now(encoded(session_id))
+            assert pending is not None
+            await pending
 
-        async def through_asyncio(_: str) -> None:
-            future = loop.create_future()
-            crowd.append(future)
+        async def through_promise(_: str) -> None:
+            promise: Promise[None] = Promise(loop)
+            crowd.append(promise)
             if len(crowd) == WRITERS:
-                loop.call_soon(wake)
-            await future
+                loop.call_soon(settle)
+            await promise
 
-        def wake() -> None:
-            while crowd:
-                crowd.pop().set_result(None)
+        def settle() -> None:
+            settled = crowd[:]
+            crowd.clear()
+            for promise in settled:
+                promise.set_result(None)
 
         with patch.object(Appender, "_link_of", lambda *_: link):
             return {
@@ -121,7 +124,7 @@ async def parts(url: str) -> dict[str, float]:
                 ),
                 "store.append": await best(lambda session_id: store.append(session_id, MESSAGE)),
                 "grouping, packing, settling": await best(through_appender),
-                "a task that waits for a future": await best(through_asyncio),
+                "a task that waits for a promise": await best(through_promise),
             }
 
 
