@@ -40,6 +40,7 @@ class ViewsChange(msgspec.Struct, frozen=True):
         forked: Whether that was folded from another log.
         short: The bytes of all events up to ``version``, where they are so few that only the session view is stored;
             None if all views are.
+        more: Whether the log may go on after it.
     """
 
     session_id: str
@@ -54,6 +55,7 @@ class ViewsChange(msgspec.Struct, frozen=True):
     anew: bool = False
     forked: bool = False
     short: int | None = None
+    more: bool = False
 
 
 def is_short(version: int, size: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import heapq
+import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from projections.checkpoints import Checkpoint, Writes
 from projections.exchange import Taken, in_turn
 from projections.history import Compaction, History, Versioned, message_of
 from projections.session import ACTIVE, SessionState
-from projections.views import GROUP, TAIL, Listed, Parked, Snapshot, Totals
+from projections.views import GROUP, TAIL, TAIL_BYTES, Listed, Parked, Snapshot, Totals
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -238,8 +239,12 @@ class MemoryViews:
 
     def _snapshot(self, session_id: str, value: Any) -> Snapshot[Any]:
         views = self._views(session_id)
-        tail: list[RecordedEvent] = self._store.events(session_id, views.version, TAIL)
-        return Snapshot(session_id, views.version, _state(views.state), tail, value, let_go=views.let_go)
+        events: list[RecordedEvent] = self._store.events(session_id, views.version, TAIL)
+        sizes = itertools.accumulate(len(event.entry) for event in events)
+        tail = events[: 1 + sum(size < TAIL_BYTES for size in sizes)]
+        complete = len(tail) == len(events) < TAIL
+        state = _state(views.state)
+        return Snapshot(session_id, views.version, state, tail, value, let_go=views.let_go, complete=complete)
 
     def _commit(self, change: ViewsChange) -> bool:
         views = self._views(change.session_id)

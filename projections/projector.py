@@ -27,8 +27,12 @@ log = get_logger("projector")
 Failure: TypeAlias = FoldFailed | CorruptLog | SessionArchived
 """Why a session could not be brought up to date."""
 CHUNK = 1000
-"""The most events that one commit takes in."""
+"""The most events of a session that one commit takes in ..."""
+CHUNK_BYTES = 1024 * 1024
+"""... and about how many bytes of them, judged by the first ones."""
 SESSIONS_AT_ONCE = 256
+LONG_AT_ONCE = 8
+"""Sessions of which more is read than the tails of their views: their events are in memory together."""
 
 
 class Projector:
@@ -50,9 +54,12 @@ class Projector:
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
-            changes, failed = await self.changes(await views.read_sessions(batch), though_parked=though_parked)
-            failures |= {failure.session_id: failure for failure in failed}
-            waiting += unfinished(changes, await views.commit(changes))
+            snapshots: Sequence[Snapshot[bool]] = await views.read_sessions(batch)
+            while snapshots:
+                portion, snapshots = at_once(snapshots)
+                changes, failed = await self.changes(portion, though_parked=though_parked)
+                failures |= {failure.session_id: failure for failure in failed}
+                waiting += unfinished(changes, await views.commit(changes))
         return list(failures.values())
 
     async def changes(
@@ -128,8 +135,11 @@ class Projector:
         if snapshot.current:
             return None, None
         try:
-            events = await self.rest_of(snapshot, CHUNK)
+            chunk = _chunk(snapshot.tail)
+            events = await self.rest_of(snapshot, chunk)
             change = await self.change(snapshot, events)
+            if len(events) >= chunk:
+                change = msgspec.structs.replace(change, more=True)
             return (change if snapshot.forked is None else await self._anew(change, snapshot.forked)), None
         except SessionForgotten:
             return None, None
@@ -209,12 +219,22 @@ class Projector:
         return snapshot.tail + rest
 
 
+def at_once(snapshots: Sequence[Snapshot[bool]]) -> tuple[Sequence[Snapshot[bool]], Sequence[Snapshot[bool]]]:
+    """Divide snapshots into those that are folded and written together, and those whose turn comes after them."""
+    long = 0
+    for number, snapshot in enumerate(snapshots):
+        long += not snapshot.complete or _filed(snapshot)
+        if long > LONG_AT_ONCE:
+            return snapshots[:number], snapshots[number:]
+    return snapshots, []
+
+
 def unfinished(changes: Iterable[ViewsChange], written: Iterable[bool]) -> list[str]:
     """Return the sessions that are to be looked at again, given what was to be written of them, and what was."""
     return [
         change.session_id
         for change, done in zip(changes, written, strict=True)
-        if not done or change.forked or change.version - change.base >= CHUNK
+        if not done or change.forked or change.more
     ]
 
 
@@ -224,6 +244,11 @@ def _needs_more(snapshot: Snapshot[Any]) -> bool:
         snapshot.version + len(snapshot.tail), snapshot.short + _size(snapshot.tail)
     )
     return not snapshot.complete or bool(grown)
+
+
+def _chunk(tail: Sequence[RecordedEvent]) -> int:
+    """Return how many events are to be folded together, given the first of them."""
+    return min(CHUNK, max(len(tail), CHUNK_BYTES * len(tail) // max(1, _size(tail)))) or CHUNK
 
 
 def _filed(snapshot: Snapshot[Any]) -> bool:

@@ -26,7 +26,9 @@ Raise it when a fold gives another result for a log than before; then `projectio
 GROUP = "projection"
 """The consumer group that keeps the first generation of views up to date. Later ones have groups of their own."""
 TAIL = 100
-"""How many events past a view a reader gets in the same round trip."""
+"""How many events past a view a reader gets in the same round trip ..."""
+TAIL_BYTES = 64 * 1024
+"""... unless they are large: none comes after the one with which they have so many bytes (as in `snapshot.lua`)."""
 
 
 class Forked(msgspec.Struct, frozen=True):
@@ -48,7 +50,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
         session_id: The session.
         version: The version to which the views have been folded; 0 if there are none yet.
         state: The session view at that version.
-        tail: The events after it, `TAIL` at most.
+        tail: The events after it, `TAIL` at most, and about `TAIL_BYTES`.
         value: What was asked for of the other views.
         damage: Why the tail ends early: what comes next in the log cannot be read.
         forked: What there was of views whose log has become another one; then all else is as if there had been none.
@@ -56,6 +58,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
             if all views are. Whoever asks for another view of such a session gets a snapshot as if there were none.
         let_go: Whether the session view is all that is kept: what the others would say is to be folded from the log.
             Their value is not what it seems then.
+        complete: Whether the tail reaches to the end of the log.
     """
 
     session_id: str
@@ -67,11 +70,7 @@ class Snapshot(msgspec.Struct, Generic[T], frozen=True):
     let_go: bool = False
     forked: Forked | None = None
     short: int | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the tail reaches to the end of the log."""
-        return len(self.tail) < TAIL
+    complete: bool = True
 
     @property
     def current(self) -> bool:

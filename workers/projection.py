@@ -8,7 +8,7 @@ from eventstore.feed import Consumer, Delivery
 from eventstore.store import EventStore
 from projections import Projector, ViewStore
 from projections.exchange import Taken, sessions_of, take
-from projections.projector import unfinished
+from projections.projector import at_once, unfinished
 from workers.compaction import worker as compaction
 from workers.following import CLAIM_AFTER, FeedWorker
 
@@ -79,10 +79,11 @@ class ProjectionWorker(FeedWorker):
         if not taken.deliveries and not projected:
             self._taken = await take(self._bound.views, consumer, count=AT_ONCE, wait=wait)
             return
-        changes, failures = await self._bound.changes(taken.snapshots)
+        now, later = at_once(taken.snapshots)
+        changes, failures = await self._bound.changes(now)
         written, following = await self._bound.views.exchange(consumer, changes, projected, count=AT_ONCE)
         await self._bound.park_all(failures)
-        if left := [*unfinished(changes, written), *taken.rest]:
+        if left := [*unfinished(changes, written), *(snapshot.session_id for snapshot in later), *taken.rest]:
             await self._bound.project_or_park(left)
         self._taken, self._projected = following, taken.deliveries
 

@@ -6,5 +6,5 @@
 -- include projections.redis/snapshot.lua
 
 local found = snapshot(KEYS[1], KEYS[2], redis.call('HGET', KEYS[3], ARGV[2]), ARGV[1], true)
-if ARGV[3] and #found == 5 and found[5] == '' then found[4] = redis.call(ARGV[3], KEYS[4], unpack(ARGV, 4)) end
+if ARGV[3] and #found == 6 and found[5] == '' then found[4] = redis.call(ARGV[3], KEYS[4], unpack(ARGV, 4)) end
 return found

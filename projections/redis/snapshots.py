@@ -13,7 +13,7 @@ from projections.redis.commits import SHORT
 from projections.session import SessionState
 from projections.views import Forked, Snapshot
 
-WHOLE = 5
+WHOLE = 6
 """Words of the reply; more tell of views whose log has become another one."""
 
 _state = msgspec.json.Decoder(SessionState).decode
@@ -35,4 +35,5 @@ def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]
     except (ValueError, RecursionError) as error:
         version = max(version, 1)  # it is not as if there were no views
         damage = CorruptLog(session_id, version, f"the session view cannot be read ({error})")
-    return Snapshot(session_id, version, state, tail, value, damage, bool(lacks) and short is None, forked, short)
+    let_go, complete = bool(lacks) and short is None, reply[5] == 0
+    return Snapshot(session_id, version, state, tail, value, damage, let_go, forked, short, complete)

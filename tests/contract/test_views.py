@@ -35,12 +35,14 @@ from projections import (
     Queries,
     SessionState,
     Totals,
+    ViewsChange,
     ViewStore,
     changes,
     fold,
 )
 from projections.exchange import Taken, take
-from projections.views import TAIL
+from projections.projector import CHUNK_BYTES, LONG_AT_ONCE
+from projections.views import TAIL, TAIL_BYTES
 from workers import ProjectionWorker, following
 from workers.compaction.worker import GROUP as COMPACTION
 
@@ -159,12 +161,65 @@ class TestReads:
         (snapshot,) = await views.read_sessions(["s"])
         assert (snapshot.version, len(snapshot.tail)) == (0, 1)
 
+    @pytest.mark.parametrize("projected", [0, 1, 3])
+    async def test_a_tail_of_large_events_ends_early(
+        self, store: EventStore, views: ViewStore, projector: Projector, queries: Queries, projected: int
+    ) -> None:
+        """Where what comes after a view is large, a read brings a part of it, and who needs the rest asks for it."""
+        large = [f"{number}" * (TAIL_BYTES * 3 // 5) for number in range(7)]
+        for text in large[:projected]:
+            await store.append("s", said(text))
+        await projector.project(["s"])
+        await store.append("s", [said(text) for text in large[projected:]])
+        (snapshot,) = await views.read_sessions(["s"])
+        assert [event.version for event in snapshot.tail] == [projected + 1, projected + 2]
+        assert not snapshot.complete
+        assert [m["content"] for m in await queries.history("s")] == large
+        (snapshot,) = await views.read_sessions(["s"])
+        assert (snapshot.version, snapshot.tail, snapshot.complete) == (7, [], True)
+
+    @pytest.mark.parametrize("size", [TAIL_BYTES - 1000, 2 * TAIL_BYTES])
+    async def test_the_last_event_is_in_the_tail_however_large(
+        self, store: EventStore, views: ViewStore, projector: Projector, queries: Queries, size: int
+    ) -> None:
+        """A tail that reaches to the end of the log says so; what a view stands at does not count."""
+        for number in range(3):
+            await store.append("s", said(str(number) * size))
+            (snapshot,) = await views.read_sessions(["s"])
+            assert ([event.version for event in snapshot.tail], snapshot.complete) == ([number + 1], True)
+            session = await queries.session("s")
+            assert session is not None
+            assert session.state.message_count == number + 1
+            await projector.project(["s"])
+
     async def test_very_long_sessions(self, store: EventStore, queries: Queries) -> None:
         """Several thousand events are projected in more than one commit."""
         for start in range(0, 5000, 1000):
             await store.append("s", [said(str(n)) for n in range(start, start + 1000)])
         assert [m["content"] for m in await queries.history("s")] == [str(n) for n in range(5000)]
         assert [m["content"] for m in await queries.history("s", 2)] == ["4998", "4999"]
+
+    async def test_large_backlogs_are_taken_in_portions(
+        self, store: EventStore, views: ViewStore, projector: Projector, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However much there is to project, little of it is in memory at a time."""
+        names, texts = [f"s{number}" for number in range(20)], ["x" * 100_000] * 30
+        for name in names:
+            await store.append(name, [said(text) for text in texts])
+        portions: list[list[int]] = []
+        commit = type(views).commit
+
+        async def noted(self: ViewStore, changes: Sequence[ViewsChange]) -> list[bool]:
+            portions.append([sum(len(event.entry) for event in change.history.added) for change in changes])
+            return await commit(self, changes)
+
+        monkeypatch.setattr(type(views), "commit", noted)
+        assert await projector.project(names) == []
+        assert max(map(len, portions)) == LONG_AT_ONCE
+        assert max(map(max, filter(None, portions))) <= CHUNK_BYTES
+        assert sum(map(sum, portions)) > len(names) * sum(map(len, texts))
+        for snapshot in await views.read_sessions(names):
+            assert (snapshot.version, snapshot.tail) == (len(texts), [])
 
     async def test_large_contexts(self, store: EventStore, projector: Projector, queries: Queries) -> None:
         """Hundreds of keys in one commit."""
@@ -674,3 +729,19 @@ class TestParking:
         assert await views.count_attempt("t") == 1
         await views.forget_attempts("s")
         assert await views.count_attempt("s") == 1
+
+    async def test_a_worker_that_meets_large_backlogs(self, store: EventStore, views: ViewStore) -> None:
+        """What is too much for one exchange comes after it, and is not forgotten."""
+        worker = ProjectionWorker(store, views)
+        working = asyncio.create_task(worker.run())
+        texts = [f"{number}" * (TAIL_BYTES // 3) for number in range(6)]
+
+        async def write(name: str) -> None:
+            for _ in range(3):
+                await store.append(name, [said(text) for text in texts])
+
+        await asyncio.gather(*(write(f"s{number}") for number in range(3 * LONG_AT_ONCE)))
+        await projected(store)
+        await worker.stop()
+        await working
+        await check_views(store, views=views)
