@@ -179,7 +179,7 @@ class Appender:
                 # What was learned in an earlier epoch is not kept: another node may serve the partition by now.
                 known = self._known if epoch == self._links.epoch else {}
                 for pending, result in zip(group.members, reply, strict=True):
-                    known[pending.append.session_key] = pending.settle(result)
+                    pending.settle(result, known)
         return left
 
     async def _resend(self, groups: list[Group], unserved: Unserved | None) -> None:

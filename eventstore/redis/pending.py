@@ -82,17 +82,17 @@ class Pending(Promise[Appended], eq=False, kw_only=True):
             error = StoreUnavailable(f"{error} Nothing was written.")
         self.set_exception(error)
 
-    def settle(self, result: Any) -> int:
-        """Give the caller the script's result. Return the session's version, 0 if it is not known."""
+    def settle(self, result: Any, known: dict[bytes, int]) -> None:
+        """Give the caller the script's result, after noting which version the session has, 0 if that does not tell."""
         self.over()
-        if type(result) is not int:
-            if result[0] != b"already":
-                self.set_exception(self._failure(result))
-                return 0
+        if type(result) is not int and result[0] == b"already":
             result = result[1]
-        self._succeed(result)
-        version: int = result
-        return version
+        if type(result) is int:
+            known[self.append.session_key] = result
+            self._succeed(result)
+        else:
+            known[self.append.session_key] = 0
+            self.set_exception(self._failure(result))
 
     def _succeed(self, version: int) -> None:
         append, confirmed = self.append, self.confirmed

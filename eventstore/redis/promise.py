@@ -3,23 +3,31 @@
 Who awaits a future of asyncio goes on in the loop's next turn. For one who is alone that is one more system call for
 each append and each read, a twentieth of what they take. A task of asyncio can await other things than such futures:
 whatever bears ``_asyncio_future_blocking`` and has the few methods for which the task asks.
+
+So a caller's code runs within `Promise.set_result` and `Promise.set_exception`: in the midst of whoever settles what
+others wait for, too. Whoever calls them has to have noted before what it has learned.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 import msgspec
 
 T = TypeVar("T")
 
+_RUN = asyncio.BaseEventLoop.run_forever
+"""How asyncio's own loops run, apart from those for Windows."""
+_ending: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""Loops that are about to be ended by a task's exit."""
+
 
 class Promise(msgspec.Struct, Generic[T], eq=False):
-    """A result that will be there, for one task of a loop to await.
+    """A result that will be there, for one task of a loop to await, once.
 
     Attributes:
         loop: The task's loop. Everything happens there.
@@ -57,28 +65,39 @@ class Promise(msgspec.Struct, Generic[T], eq=False):
 
     def __await__(self) -> Generator[Self, None, T]:
         """Wait for the result."""
-        if not self.done:
+        try:
+            if self.done:
+                return self.result()
             self._asyncio_future_blocking = True
-            yield self  # if there is an exception, the task raises it here
-        elif self._error is not None:
-            raise self._error
+            yield self
+        except BaseException as error:
+            # It came by way of `result`, whose frame knows this promise, which has it, and whoever settled that.
+            error.__traceback__ = None
+            raise
         return self._value  # type: ignore[return-value] # it is there
 
-    def _go_on(self) -> None:
-        """Let the task go on: at once, unless another one is at it.
+    def __repr__(self) -> str:
+        """Tell nothing of what it is about: asyncio logs what tasks wait for."""
+        return f"<{type(self).__name__} {'done' if self.done else 'pending'}>"
 
-        Where nest_asyncio is loaded, never at once: there a task may run the loop from within itself, which would wait
-        for replies in vain if the callback that reads them had not ended.
+    def _go_on(self) -> None:
+        """Let the task go on: at once, if this is a callback of its loop and no task is running.
+
+        Not at once, either, where somebody has changed how loops run, as nest_asyncio does: there a task may run the
+        loop from within itself, and would wait for replies that nobody reads until the callback that reads them ends.
         """
         if self._wake is None or self._context is None:
             return
-        if asyncio.current_task(self.loop) is not None or "nest_asyncio" in sys.modules:
-            self.loop.call_soon(self._wake, self, context=self._context)
+        loop = self.loop
+        if type(loop).run_forever is not _RUN or not loop.is_running() or asyncio.current_task(loop) is not None:
+            loop.call_soon(self._wake, self, context=self._context)
             return
         try:
             self._context.run(self._wake, self)
         except (SystemExit, KeyboardInterrupt) as exit_:  # that ends the loop, but not what its callback has in hand
-            self.loop.call_soon(_raise, exit_)
+            if loop not in _ending:
+                _ending.add(loop)
+                loop.call_soon(_end, loop, exit_)
 
     # What follows is for the task.
 
@@ -97,5 +116,6 @@ class Promise(msgspec.Struct, Generic[T], eq=False):
         return self._value  # type: ignore[return-value] # it is there
 
 
-def _raise(error: BaseException) -> None:
-    raise error
+def _end(loop: asyncio.AbstractEventLoop, exit_: BaseException) -> None:
+    _ending.discard(loop)
+    raise exit_

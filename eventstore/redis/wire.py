@@ -54,7 +54,8 @@ class Wire(asyncio.Protocol):
         """Hand over the replies that are complete."""
         self._feed(data)
         try:
-            while (reply := self._next()) is not False:  # RESP2 has no booleans: False means that more has to come
+            # RESP2 has no booleans: False means that more has to come. Who was given a reply may have closed this.
+            while not self._transport.is_closing() and (reply := self._next()) is not False:
                 if isinstance(reply, ConnectionError):  # LOADING and its like: the server is not there yet
                     raise reply
                 self._take(reply)

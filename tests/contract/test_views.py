@@ -199,6 +199,7 @@ class TestReads:
         assert [m["content"] for m in await queries.history("s")] == [str(n) for n in range(5000)]
         assert [m["content"] for m in await queries.history("s", 2)] == ["4998", "4999"]
 
+    @pytest.mark.guarantee("W4")
     async def test_large_backlogs_are_taken_in_portions(
         self, store: EventStore, views: ViewStore, projector: Projector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -730,6 +731,7 @@ class TestParking:
         await views.forget_attempts("s")
         assert await views.count_attempt("s") == 1
 
+    @pytest.mark.guarantee("W4")
     async def test_a_worker_that_meets_large_backlogs(self, store: EventStore, views: ViewStore) -> None:
         """What is too much for one exchange comes after it, and is not forgotten."""
         worker = ProjectionWorker(store, views)

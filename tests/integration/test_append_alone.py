@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.servers import Server, binaries
+from support.waiting import until
 
 from eventstore import MessageAdded, SessionForgotten, StoreRefused, open_store
 from eventstore.ids import tombstone_field
+from eventstore.redis.appender import Appender, Group
+from eventstore.redis.commands import Command
+from eventstore.redis.link import LinkLost
 from eventstore.redis.store import RedisStore
 from eventstore.store import ANY, EXISTS, NO_STREAM, ExpectedVersion
 
@@ -55,6 +60,43 @@ async def test_what_the_feed_tells(store: RedisStore, first: ExpectedVersion, th
     await store.append("s", MESSAGE, expected_version=then)
     entries = await store.links.call("XRANGE", store.keys.feed(0), "-", "+")
     assert [fields for _, fields in entries] == [[b"s", b"1/1"], [b"s", b"2/1"]]
+
+
+async def test_what_is_known_of_a_session_is_known_to_the_next_append(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on after an append, and appends again at once, is not ahead of what its reply told."""
+    known = list[int]()
+    command = Appender._command
+
+    def noted(self: Appender, group: Group) -> Command:
+        known.extend(pending.at_least for pending in group.members)
+        return command(self, group)
+
+    await store.append("s", MESSAGE)
+    monkeypatch.setattr(Appender, "_command", noted)
+    for _ in range(4):
+        await store.append("s", MESSAGE)
+    assert known == [1, 2, 3, 4]
+
+
+async def test_a_link_that_was_broken_in_the_midst_gives_nothing_more(store: RedisStore) -> None:
+    """The replies behind belong to a connection that is no more, and so do those who wait for them."""
+    link = store.links.shared()
+    outcomes: list[Any] = []
+
+    def break_(outcome: list[Any] | LinkLost) -> None:
+        outcomes.append(outcome)
+        assert link._wire is not None
+        link._wire._transport.abort()
+
+    link.send([("PING",)], break_)
+    link.send([("PING",)], outcomes.append)
+    link.flush()
+    await until(lambda: len(outcomes) == 2)
+    assert outcomes[0] == [b"PONG"]
+    assert isinstance(outcomes[1], LinkLost)
+    assert await link.call("PING") == b"PONG"
 
 
 @WAYS

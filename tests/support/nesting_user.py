@@ -1,16 +1,15 @@
-"""A user of nest_asyncio, as notebooks have it: tasks that run their event loop from within themselves.
+"""A user of nest_asyncio or its like, as notebooks have it: tasks that run their event loop from within themselves.
 
-Takes a URL, how many sessions to write to at once, and how many pairs of messages to each; writes how many messages
-each session has then, as JSON. Not to be imported where other tests run: it changes asyncio.
+Takes the library, a URL, how many sessions to write to at once, and how many pairs of messages to each; writes how many
+messages each session has then, as JSON. The library changes asyncio for the whole process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
-
-import nest_asyncio
 
 from contextengine import ContextEngine
 
@@ -34,5 +33,5 @@ async def main(url: str, sessions: int, pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    nest_asyncio.apply()
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
+    importlib.import_module(sys.argv[1]).apply()
+    asyncio.run(main(sys.argv[2], *map(int, sys.argv[3:])))

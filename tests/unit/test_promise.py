@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import pytest
 from support.waiting import under_way
 
+from eventstore import MessageAdded
+from eventstore.appending import encode_append
+from eventstore.redis.pending import Pending
 from eventstore.redis.promise import Promise
+from eventstore.redis.room import Room
+from eventstore.store import ANY
 
 NAME: ContextVar[str] = ContextVar("name", default="nobody")
+
+
+class Failed(Exception):
+    """What a promise may come to."""
+
+
+def fail(promise: Promise[str]) -> None:
+    """Let a promise fail."""
+    promise.set_exception(Failed())
 
 
 def promised() -> Promise[str]:
@@ -171,30 +190,142 @@ async def test_each_task_goes_on_in_its_own_context() -> None:
 
 
 def test_a_task_that_exits_ends_the_loop_but_not_the_callback() -> None:
-    """The others of its callback have what was promised to them when the loop runs again."""
+    """The others of its callback have what was promised to them when the loop runs again; it may be ended again."""
     loop, seen = asyncio.new_event_loop(), list[str]()
-    promises = [Promise[str](loop), Promise[str](loop)]
 
-    async def leave() -> None:
-        await promises[0]
+    async def leave(promise: Promise[str]) -> None:
+        await promise
         raise SystemExit(3)
 
-    def reply() -> None:
+    def reply(promises: list[Promise[str]]) -> None:
         for promise in promises:
             promise.set_result("here")
         seen.append("after")
 
     try:
-        leaving, staying = loop.create_task(leave()), loop.create_task(told(promises[1], seen))
-        loop.call_soon(reply)
-        with pytest.raises(SystemExit, match="3"):
-            loop.run_forever()
-        loop.run_until_complete(asyncio.wait_for(staying, 10))
-        with pytest.raises(SystemExit):
-            leaving.result()
+        for _ in range(2):
+            promises = [Promise[str](loop), Promise[str](loop)]
+            leaving, staying = loop.create_task(leave(promises[0])), loop.create_task(told(promises[1], seen))
+            loop.call_soon(reply, promises)
+            with pytest.raises(SystemExit, match="3"):
+                loop.run_forever()
+            loop.run_until_complete(asyncio.wait_for(staying, 10))
+            with pytest.raises(SystemExit):
+                leaving.result()
     finally:
         loop.close()
-    assert seen == ["here", "after"]
+    assert seen == ["here", "after"] * 2
+
+
+def test_tasks_that_exit_together_let_the_others_clean_up() -> None:
+    """One exit ends the run; another one must not end what comes after it."""
+    seen = list[str]()
+
+    async def leave(promise: Promise[str]) -> None:
+        await promise
+        raise SystemExit(3)
+
+    async def main() -> None:
+        promises = [promised() for _ in range(4)]
+        leaving = await under_way(*map(leave, promises))
+
+        def reply() -> None:
+            for promise in promises:
+                promise.set_result("here")
+
+        asyncio.get_running_loop().call_soon(reply)
+        try:
+            await asyncio.wait(leaving, return_when=asyncio.ALL_COMPLETED)
+            await asyncio.Event().wait()
+        finally:
+            seen.extend(map(str, await asyncio.gather(*leaving, return_exceptions=True)))
+
+    with pytest.raises(SystemExit, match="3"):
+        asyncio.run(main())
+    assert seen == ["3", "3", "3", "3"]
+
+
+async def test_a_failure_is_let_go_with_whoever_caught_it() -> None:
+    """No traceback keeps the promise that keeps the exception, until the garbage is collected."""
+
+    async def meet(promises: list[Promise[str]]) -> weakref.ref[BaseException]:
+        try:
+            await promises.pop()  # else it would be this frame that keeps it
+        except (Failed, asyncio.CancelledError) as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        for fails in (False, True):
+            waited_for, there = promised(), promised()
+            (task,) = await under_way(meet([waited_for]))
+            await called(functools.partial(fail, waited_for) if fails else waited_for.cancel)
+            fail(there) if fails else there.cancel()
+            errors = await task, await meet([there])
+            del waited_for, there, task
+            assert [error() for error in errors] == [None, None]
+    finally:
+        gc.enable()
+
+
+async def test_nothing_is_told_of_what_a_task_waits_for() -> None:
+    """Tasks are logged with what they wait for, and messages are nobody's business."""
+    loop = asyncio.get_running_loop()
+    append = encode_append("s", MessageAdded("user", "secret"), ANY, None, 1000)
+    pending = Pending(loop, append=append, room=Room(1000), taken=0)
+    (task,) = await under_way(told(pending, []))  # type: ignore[arg-type]
+    assert repr(pending) == "<Pending pending>"
+    assert "Pending" in repr(task)
+    assert "secret" not in repr(task)
+    task.cancel()
+    await asyncio.wait([task])
+    assert repr(pending) == "<Pending done>"
+
+
+def test_where_loops_run_in_another_way_a_task_goes_on_later() -> None:
+    """As with nest_asyncio: nobody would read what a nested run waits for until this callback ends."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        def run_forever(self) -> None:
+            super().run_forever()
+
+    loop, seen = Loop(), list[str]()
+    promise = Promise[str](loop)
+
+    def reply() -> None:
+        promise.set_result("here")
+        seen.append("after")
+
+    try:
+        task = loop.create_task(told(promise, seen))
+        loop.call_soon(reply)
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert seen == ["after", "here"]
+
+
+async def test_a_task_of_a_closed_loop_does_not_go_on_elsewhere() -> None:
+    """It is asyncio that says so, as for its futures."""
+    loop = asyncio.new_event_loop()
+    promise, seen = Promise[str](loop), list[str]()
+    thread = threading.Thread(target=abandoned, args=(loop, told(promise, seen)))
+    thread.start()
+    thread.join()
+    with pytest.raises(RuntimeError, match="closed"):
+        promise.set_result("here")
+    assert seen == []
+
+
+def abandoned(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Begin work on a loop, and close the loop."""
+    loop.set_exception_handler(lambda *_: None)  # it would tell that the work was left
+    task = loop.create_task(work)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    task.set_name("abandoned")
 
 
 def test_a_task_is_cancelled_while_its_loop_stands_still() -> None:
