@@ -154,7 +154,8 @@ class WrongExpectedVersion(ContextEngineError):
         session_id: The session.
         expected: What the append asked for.
         version: The version at which the session is.
-        events: What got there first, oldest first: the events after the expected version, 100 at most.
+        events: What got there first, oldest first: the events after the expected version, 100 at most, and up to one
+            that cannot be read, if there is one.
     """
 
     def __init__(self, session_id: str, expected: object, version: int, events: Sequence[RecordedEvent]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from eventstore.codec import decode
+from eventstore.errors import CorruptLog
 from eventstore.events import RecordedEvent
 
 _numbers = msgspec.json.Decoder(list[int]).decode
@@ -17,6 +18,17 @@ def recorded(session_id: str, found: list[Any]) -> RecordedEvent:
     """Decode one entry. Raises as `eventstore.codec.decode` does."""
     version, recorded_ms = found[0].split(b"-")
     return decode(session_id, int(version), int(recorded_ms), found[1][1])
+
+
+def readable(session_id: str, found: list[Any]) -> tuple[list[RecordedEvent], CorruptLog | None]:
+    """Decode entries up to the first that cannot be read; return why that cannot, too."""
+    events: list[RecordedEvent] = []
+    try:
+        for entry in found:
+            events.append(recorded(session_id, entry))  # noqa: PERF401 - what comes before the damage is kept
+    except CorruptLog as damage:
+        return events, damage
+    return events, None
 
 
 def all_recorded(session_id: str, found: list[Any]) -> list[RecordedEvent]:

@@ -15,7 +15,7 @@ from eventstore.errors import (
 )
 from eventstore.redis.commands import Unserved, refusal
 from eventstore.redis.confirming import Confirmed
-from eventstore.redis.entries import all_recorded
+from eventstore.redis.entries import readable
 from eventstore.redis.link import LinkLost
 from eventstore.redis.promise import Promise
 from eventstore.redis.room import Room
@@ -94,6 +94,12 @@ class Pending(Promise[Appended], eq=False, kw_only=True):
             known[self.append.session_key] = 0
             self.set_exception(self._failure(result))
 
+    def misunderstood(self, error: Exception) -> None:
+        """Tell the caller that the script gave a result with which nothing can be done."""
+        unknown = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, f"an odd reply ({error!r})")
+        unknown.__cause__ = error
+        self.set_exception(unknown)
+
     def _succeed(self, version: int) -> None:
         append, confirmed = self.append, self.confirmed
         if confirmed is None:
@@ -106,7 +112,7 @@ class Pending(Promise[Appended], eq=False, kw_only=True):
     def _failure(self, result: list[Any]) -> ContextEngineError:
         append = self.append
         if result[0] == b"conflict":
-            events = all_recorded(append.session_id, result[2])
+            events, _ = readable(append.session_id, result[2])
             expected = append.expected.value if isinstance(append.expected, Expected) else append.expected
             return WrongExpectedVersion(append.session_id, expected, result[1], events)
         if result[0] == b"forgotten":

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from eventstore.errors import CorruptLog
-from eventstore.redis.entries import recorded
+from eventstore.redis.entries import readable
 from projections.redis.commits import SHORT
 from projections.session import SessionState
 from projections.views import Forked, Snapshot
@@ -21,17 +21,14 @@ _state = msgspec.json.Decoder(SessionState).decode
 
 def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]:
     """Return what one reply tells of a session, and what was asked for beside it."""
-    version, state, tail, lacks = int(reply[0]), SessionState(), [], reply[4].decode()
-    damage = forked = short = None
+    version, state, lacks = int(reply[0]), SessionState(), reply[4].decode()
+    forked = short = None
+    tail, damage = readable(session_id, reply[2])
     try:
         short = int(lacks.removeprefix(SHORT)) if lacks.startswith(SHORT) else None if version else 0
         state = _state(reply[1]) if reply[1] else state
         if len(reply) > WHOLE:
             forked = Forked(int(reply[WHOLE]), _state(reply[WHOLE + 1]) if reply[WHOLE + 1] else state)
-        for found in reply[2]:
-            tail.append(recorded(session_id, found))  # noqa: PERF401 - what comes before the damage is kept
-    except CorruptLog as error:
-        damage = error
     except (ValueError, RecursionError) as error:
         version = max(version, 1)  # it is not as if there were no views
         damage = CorruptLog(session_id, version, f"the session view cannot be read ({error})")

@@ -6,15 +6,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from support.servers import Server, binaries
 from support.waiting import until
 
-from eventstore import MessageAdded, SessionForgotten, StoreRefused, open_store
+from eventstore import (
+    Append,
+    Appended,
+    AppendOutcomeUnknown,
+    MessageAdded,
+    SessionForgotten,
+    StoreRefused,
+    WrongExpectedVersion,
+    open_store,
+)
 from eventstore.ids import tombstone_field
 from eventstore.redis.appender import Appender, Group
 from eventstore.redis.commands import Command
 from eventstore.redis.link import LinkLost
+from eventstore.redis.pending import Pending
 from eventstore.redis.store import RedisStore
 from eventstore.store import ANY, EXISTS, NO_STREAM, ExpectedVersion
 
@@ -78,6 +89,39 @@ async def test_what_is_known_of_a_session_is_known_to_the_next_append(
     for _ in range(4):
         await store.append("s", MESSAGE)
     assert known == [1, 2, 3, 4]
+
+
+async def test_a_conflict_over_a_damaged_log(store: RedisStore) -> None:
+    """It bears what can be read of what got there first, and the appends that left together with it are not held up."""
+    await store.append("s", [MESSAGE, MESSAGE])
+    await store.links.call("XADD", store.keys.log(0, b"s"), f"3-{LATER}", "e", "harm")
+    await store.links.call("HSET", store.keys.heads(0), "s", f"3-{LATER}")
+    with anyio.fail_after(10):
+        conflict, *others = await store.append_many(
+            [Append("s", [MESSAGE], 1), *(Append(f"other-{number}", [MESSAGE]) for number in range(5))]
+        )
+    assert isinstance(conflict, WrongExpectedVersion)
+    assert (conflict.version, [event.version for event in conflict.events]) == (3, [2])
+    assert [other.version for other in others if isinstance(other, Appended)] == [1] * 5
+
+
+async def test_a_reply_that_nobody_understands_holds_nobody_up(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller is told that the outcome is not known, and why; the others have theirs."""
+    settle = Pending.settle
+
+    def odd(self: Pending, result: Any, known: dict[bytes, int]) -> None:
+        settle(self, ["odd"] if self.append.session_id == "other-2" else result, known)
+
+    monkeypatch.setattr(Pending, "settle", odd)
+    with anyio.fail_after(10):
+        results = await store.append_many([Append(f"other-{number}", [MESSAGE]) for number in range(5)])
+    unknown = results.pop(2)
+    assert isinstance(unknown, AppendOutcomeUnknown)
+    assert isinstance(unknown.__cause__, AttributeError | IndexError)
+    assert [other.version for other in results if isinstance(other, Appended)] == [1] * 4
+    assert await store.outcome(unknown.session_id, unknown.event_ids) is not None
 
 
 async def test_a_link_that_was_broken_in_the_midst_gives_nothing_more(store: RedisStore) -> None:
