@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from eventstore.errors import StoreRefused
 from eventstore.feed import Delivery, FeedId, Pointer
+from eventstore.ids import check_session_id
 from eventstore.logs import get_logger
 from eventstore.redis.batches import Batch
 from eventstore.redis.commands import Argument, Call, Command, Script, Unserved, refusal
@@ -40,17 +41,38 @@ def feed_id(text: bytes) -> FeedId:
 
 
 def pointers_of(fields: Sequence[bytes]) -> list[Pointer]:
-    """Return the pointers of a feed entry: session and ``<version>/<count>``, in turn."""
+    """Return the pointers of a feed entry: session and ``<version>/<count>``, in turn.
+
+    Raises:
+        ValueError: It is none that an append has left.
+    """
     pointers = []
     for session_key, reached in zip(fields[::2], fields[1::2], strict=True):
         version, count = reached.split(b"/")
-        pointers.append(Pointer(session_key.decode(), int(version), int(count)))
+        session_id = session_key.decode()
+        check_session_id(session_id)
+        pointers.append(Pointer(session_id, int(version), int(count)))
     return pointers
+
+
+def told_by(partition: int, at: bytes, fields: Sequence[bytes]) -> list[Pointer]:
+    """Return the same; none where somebody else has left the entry, which is no reason to stop for whoever follows."""
+    try:
+        return pointers_of(fields)
+    except ValueError as error:
+        log.error(  # noqa: TRY400 - where it was read tells nothing
+            "An entry of a feed is passed over: no append has left it.",
+            action="feed_entry_passed_over",
+            partition=partition,
+            entry=at.decode(),
+            error=str(error),
+        )
+        return []
 
 
 def delivered(partition: int, entries: Sequence[Any]) -> list[Delivery]:
     """Return entries of a feed, handed out for the first time."""
-    return [Delivery(partition, feed_id(at), pointers_of(fields)) for at, fields in entries]
+    return [Delivery(partition, feed_id(at), told_by(partition, at, fields)) for at, fields in entries]
 
 
 class RedisConsumer:
@@ -213,6 +235,6 @@ class RedisConsumer:
         replies = await self._links.pipeline(commands) if commands else []
         # An entry that another consumer acknowledged meanwhile is pending no more.
         return [
-            Delivery(partition, feed_id(at), pointers_of(fields), pending[0][3] if pending else 1)
+            Delivery(partition, feed_id(at), told_by(partition, at, fields), pending[0][3] if pending else 1)
             for (partition, at, fields), pending in zip(entries, replies, strict=True)
         ]

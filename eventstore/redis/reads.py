@@ -15,7 +15,7 @@ from eventstore.feed import Pointer, Position, check_not_trimmed
 from eventstore.ids import check_session_id
 from eventstore.redis.commands import Script
 from eventstore.redis.connected import Connected
-from eventstore.redis.consumer import feed_id, pointers_of
+from eventstore.redis.consumer import feed_id, told_by
 from eventstore.redis.entries import recorded
 from eventstore.redis.reading import Log, Pages, fields_of
 from eventstore.store import PAGE, Reading, check_bounds, seen
@@ -165,7 +165,7 @@ class Reads(Connected):
             check_not_trimmed(trimmed, after)
             for entry in entries:
                 after = feed_id(entry[0])
-                for pointer in pointers_of(entry[1]):
+                for pointer in told_by(partition, *entry):
                     yield pointer
             if len(entries) < FEED_PAGE:
                 return

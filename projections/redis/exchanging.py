@@ -140,10 +140,12 @@ def _taken(reply: Sequence[Any]) -> Taken:
     deliveries: list[Delivery] = []
     read: dict[str, Snapshot[bool]] = {}
     for partition, entries, sessions, found in reply:
-        deliveries += delivered(partition, entries)
-        for session_key, each in zip(sessions, found, strict=True):
-            session_id = session_key.decode()
-            read[session_id] = snapshot(session_id, each, each[3] == 1)
+        new = delivered(partition, entries)
+        found_of = dict(zip(sessions, found, strict=True))
+        for session_id in sessions_of(new):
+            if each := found_of.get(check_session_id(session_id)):
+                read[session_id] = snapshot(session_id, each, each[3] == 1)
+        deliveries += new
     rest = [session_id for session_id in sessions_of(deliveries) if session_id not in read]
     return Taken(deliveries, list(read.values()), rest)
 
