@@ -29,7 +29,7 @@ Failure: TypeAlias = FoldFailed | CorruptLog | SessionArchived
 CHUNK = 1000
 """The most events of a session that one commit takes in ..."""
 CHUNK_BYTES = 1024 * 1024
-"""... and about how many bytes of them, judged by the first ones."""
+"""... and about how many bytes of them, if all are as large as those of the view's tail."""
 SESSIONS_AT_ONCE = 256
 LONG_AT_ONCE = 8
 """Sessions of which more is read than the tails of their views: their events are in memory together."""
@@ -135,10 +135,10 @@ class Projector:
         if snapshot.current:
             return None, None
         try:
-            chunk = _chunk(snapshot.tail)
+            chunk = _chunk(snapshot)
             events = await self.rest_of(snapshot, chunk)
             change = await self.change(snapshot, events)
-            if len(events) >= chunk:
+            if len(events) >= chunk and (not snapshot.complete or _filed(snapshot)):
                 change = msgspec.structs.replace(change, more=True)
             return (change if snapshot.forked is None else await self._anew(change, snapshot.forked)), None
         except SessionForgotten:
@@ -212,7 +212,9 @@ class Projector:
             return await self.store.read(snapshot.session_id, after=snapshot.version, limit=limit)
         if snapshot.complete:
             return snapshot.tail
-        left = None if limit is None else max(0, limit - len(snapshot.tail))
+        if limit is not None and limit <= len(snapshot.tail):
+            return snapshot.tail
+        left = None if limit is None else limit - len(snapshot.tail)
         rest = await self.store.read(snapshot.session_id, after=snapshot.version + len(snapshot.tail), limit=left)
         if not rest and await self.store.forgotten(snapshot.session_id):
             raise SessionForgotten(snapshot.session_id)
@@ -246,9 +248,12 @@ def _needs_more(snapshot: Snapshot[Any]) -> bool:
     return not snapshot.complete or bool(grown)
 
 
-def _chunk(tail: Sequence[RecordedEvent]) -> int:
-    """Return how many events are to be folded together, given the first of them."""
-    return min(CHUNK, max(len(tail), CHUNK_BYTES * len(tail) // max(1, _size(tail)))) or CHUNK
+def _chunk(snapshot: Snapshot[Any]) -> int:
+    """Return how many of the events after a snapshot are to be folded together."""
+    tail = snapshot.tail
+    if not tail or _filed(snapshot):  # nothing tells how large they are
+        return CHUNK
+    return min(CHUNK, max(len(tail), CHUNK_BYTES * len(tail) // _size(tail)))
 
 
 def _filed(snapshot: Snapshot[Any]) -> bool:

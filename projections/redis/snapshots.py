@@ -13,6 +13,8 @@ from projections.redis.commits import SHORT
 from projections.session import SessionState
 from projections.views import Forked, Snapshot
 
+WHOLE_TAIL, NO_LOG = 0, 2
+"""What a reply tells of how the tail ends."""
 WHOLE = 6
 """Words of the reply; more tell of views whose log has become another one."""
 
@@ -32,5 +34,7 @@ def snapshot(session_id: str, reply: Sequence[Any], value: Any) -> Snapshot[Any]
     except (ValueError, RecursionError) as error:
         version = max(version, 1)  # it is not as if there were no views
         damage = CorruptLog(session_id, version, f"the session view cannot be read ({error})")
-    let_go, complete = bool(lacks) and short is None, reply[5] == 0
+    if reply[5] == NO_LOG:
+        damage = CorruptLog(session_id, version + 1, "what lies in its place is no stream")
+    let_go, complete = bool(lacks) and short is None, reply[5] == WHOLE_TAIL
     return Snapshot(session_id, version, state, tail, value, damage, let_go, forked, short, complete)

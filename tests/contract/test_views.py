@@ -204,7 +204,7 @@ class TestReads:
         self, store: EventStore, views: ViewStore, projector: Projector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """However much there is to project, little of it is in memory at a time."""
-        names, texts = [f"s{number}" for number in range(20)], ["x" * 100_000] * 30
+        names, texts = [f"s{number}" for number in range(LONG_AT_ONCE + 2)], ["x" * 100_000] * 50
         for name in names:
             await store.append(name, [said(text) for text in texts])
         portions: list[list[int]] = []

@@ -51,18 +51,26 @@ async def test_what_is_known_of_a_session_is_known_to_the_next_append(
     assert known == [1, 2, 3, 4]
 
 
-async def test_a_conflict_over_a_damaged_log(store: RedisStore) -> None:
-    """It bears what can be read of what got there first, and the appends that left together with it are not held up."""
+@pytest.mark.parametrize("harm", ["an odd entry", "no stream", "a head beyond all bounds"])
+async def test_a_conflict_over_a_damaged_log(store: RedisStore, harm: str) -> None:
+    """It bears what can be read of what got there first, and those that left with it are told what they have done."""
     await store.append("s", [MESSAGE, MESSAGE])
-    await store.links.call("XADD", store.keys.log(0, b"s"), f"3-{LATER}", "e", "harm")
-    await store.links.call("HSET", store.keys.heads(0), "s", f"3-{LATER}")
+    log, heads = store.keys.log(0, b"s"), store.keys.heads(0)
+    if harm == "an odd entry":
+        await store.links.call("XADD", log, f"3-{LATER}", "e", "harm")
+        await store.links.call("HSET", heads, "s", f"3-{LATER}")
+    elif harm == "no stream":
+        await store.links.call("SET", log, "harm")
+    else:
+        await store.links.call("HSET", heads, "s", f"{10**30}-1")
     with anyio.fail_after(10):
         conflict, *others = await store.append_many(
             [Append("s", [MESSAGE], 1), *(Append(f"other-{number}", [MESSAGE]) for number in range(5))]
         )
     assert isinstance(conflict, WrongExpectedVersion)
-    assert (conflict.version, [event.version for event in conflict.events]) == (3, [2])
+    assert [event.version for event in conflict.events] == ([2] if harm == "an odd entry" else [])
     assert [other.version for other in others if isinstance(other, Appended)] == [1] * 5
+    assert [await store.version(f"other-{number}") for number in range(5)] == [1] * 5
 
 
 async def test_a_reply_that_nobody_understands_holds_nobody_up(
