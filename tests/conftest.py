@@ -19,6 +19,7 @@ from support.sentinels import Sentinels
 from support.servers import Server, binaries
 
 from eventstore import EventStore, open_store
+from eventstore.redis.store import RedisStore
 from projections import Projector, ViewStore, changes, open_views
 
 settings.register_profile("suite", deadline=None)  # no test asserts a time
@@ -149,6 +150,15 @@ def server(directory: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(params=SERVERS)
+async def own_store(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[RedisStore]:
+    """A store of one partition on a server of the test's own, of each kind in turn."""
+    with Server(SERVERS[request.param], directory) as server:
+        async with open_store(server.url, partitions=1) as store:
+            assert isinstance(store, RedisStore)
+            yield store
 
 
 @pytest.fixture

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from support.projected import check_views, projected
-from support.servers import Server, binaries
 
-from eventstore import CorruptLog, MessageAdded, open_store
+from eventstore import CorruptLog, MessageAdded
 from eventstore.redis.store import RedisStore
 from projections import Projector, Queries, open_views
 from projections.exchange import take
 from workers import ProjectionWorker
 
-SERVERS = binaries()
 ODD: list[dict[bytes, bytes]] = [
     {b"s": b"harm"},
     {b"s": b"1/2/3"},
@@ -30,23 +26,14 @@ ODD: list[dict[bytes, bytes]] = [
 """Entries of a feed that no append leaves. The last one tells of a session that there is not."""
 
 
-@pytest.fixture(params=SERVERS)
-async def store(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[RedisStore]:
-    """A store on each kind of server in turn."""
-    with Server(SERVERS[request.param], directory) as server:
-        async with open_store(server.url, partitions=1) as store:
-            assert isinstance(store, RedisStore)
-            yield store
-
-
 @pytest.fixture
-async def odd(store: RedisStore) -> RedisStore:
+async def odd(own_store: RedisStore) -> RedisStore:
     """A store with a session, and odd entries before and behind what the feed tells of it."""
     for fields in ODD:
         words = [word for pair in fields.items() for word in pair]
-        await store.links.call("XADD", store.keys.feed(0), "*", *words)
-        await store.append("s", MessageAdded("user", "a"))
-    return store
+        await own_store.links.call("XADD", own_store.keys.feed(0), "*", *words)
+        await own_store.append("s", MessageAdded("user", "a"))
+    return own_store
 
 
 async def worked(store: RedisStore) -> None:
@@ -97,33 +84,33 @@ async def test_reading_all_leaves_odd_entries_out(odd: RedisStore) -> None:
 
 
 @pytest.mark.guarantee("W5")
-async def test_an_entry_at_the_end_of_its_millisecond(store: RedisStore) -> None:
+async def test_an_entry_at_the_end_of_its_millisecond(own_store: RedisStore) -> None:
     """What has no next number is acknowledged, and does not keep the feed from being trimmed."""
-    await store.append("s", MessageAdded("user", "a"))
-    at = int((await store.now()).timestamp() * 1000) + 1
-    await store.links.call("XADD", store.keys.feed(0), f"{at}-{2**64 - 1}", "s", "1/1")
-    await worked(store)
-    await store.feed.trim()
-    await store.append("s", MessageAdded("user", "b"))
-    await worked(store)
-    await check_views(store)
+    await own_store.append("s", MessageAdded("user", "a"))
+    at = int((await own_store.now()).timestamp() * 1000) + 1
+    await own_store.links.call("XADD", own_store.keys.feed(0), f"{at}-{2**64 - 1}", "s", "1/1")
+    await worked(own_store)
+    await own_store.feed.trim()
+    await own_store.append("s", MessageAdded("user", "b"))
+    await worked(own_store)
+    await check_views(own_store)
 
 
 @pytest.mark.guarantee("W2")
-async def test_a_log_that_is_no_stream(store: RedisStore) -> None:
+async def test_a_log_that_is_no_stream(own_store: RedisStore) -> None:
     """Its session is parked, whether it was projected before or not; others are projected and listed."""
-    await store.append("known", MessageAdded("user", "a"))
-    await worked(store)
+    await own_store.append("known", MessageAdded("user", "a"))
+    await worked(own_store)
     for name in ("known", "new", "other"):
-        await store.append(name, MessageAdded("user", "b"))
+        await own_store.append(name, MessageAdded("user", "b"))
     for name in ("known", "new"):
-        await store.links.call("SET", store.keys.log(0, name.encode()), "harm")
-    await worked(store)
-    parked = {each.session_id: each.reason for each in await open_views(store).parked()}
+        await own_store.links.call("SET", own_store.keys.log(0, name.encode()), "harm")
+    await worked(own_store)
+    parked = {each.session_id: each.reason for each in await open_views(own_store).parked()}
     assert parked.keys() == {"known", "new"}
     assert all("no stream" in reason for reason in parked.values())
-    queries = queries_of(store)
+    queries = queries_of(own_store)
     assert {session.session_id for session in (await queries.sessions()).sessions} == {"known", "other"}
     with pytest.raises(CorruptLog, match="no stream"):
         await queries.history("new")
-    await check_views(store, only=["other"])
+    await check_views(own_store, only=["other"])
