@@ -1,8 +1,8 @@
 """What a task awaits until a reply has come: like a future, but the task goes on in the turn that has read the reply.
 
 Who awaits a future of asyncio goes on in the loop's next turn. For one who is alone that is one more system call for
-each append and each read, a twentieth of what they take. A task of asyncio can await other things than such futures:
-whatever bears ``_asyncio_future_blocking`` and has the few methods for which the task asks.
+each append and each read. A task of asyncio can await other things than such futures: whatever bears
+``_asyncio_future_blocking`` and has the few methods for which the task asks.
 
 So a caller's code runs within `Promise.set_result` and `Promise.set_exception`: in the midst of whoever settles what
 others wait for, too. Whoever calls them has to have noted before what it has learned.
