@@ -179,10 +179,7 @@ class Appender:
                 # What was learned in an earlier epoch is not kept: another node may serve the partition by now.
                 known = self._known if epoch == self._links.epoch else {}
                 for pending, result in zip(group.members, reply, strict=True):
-                    try:
-                        pending.settle(result, known)
-                    except Exception as error:  # noqa: BLE001 - its caller is told; nobody else is to be held up
-                        pending.misunderstood(error)
+                    pending.settle(result, known)
         return left
 
     async def _resend(self, groups: list[Group], unserved: Unserved | None) -> None:

@@ -83,22 +83,24 @@ class Pending(Promise[Appended], eq=False, kw_only=True):
         self.set_exception(error)
 
     def settle(self, result: Any, known: dict[bytes, int]) -> None:
-        """Give the caller the script's result, after noting which version the session has, 0 if that does not tell."""
-        self.over()
-        if type(result) is not int and result[0] == b"already":
-            result = result[1]
-        if type(result) is int:
-            known[self.append.session_key] = result
-            self._succeed(result)
-        else:
-            known[self.append.session_key] = 0
-            self.set_exception(self._failure(result))
+        """Give the caller the script's result, after noting which version the session has, 0 if that does not tell.
 
-    def misunderstood(self, error: Exception) -> None:
-        """Tell the caller that the script gave a result with which nothing can be done."""
-        unknown = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, f"an odd reply ({error!r})")
-        unknown.__cause__ = error
-        self.set_exception(unknown)
+        A result with which nothing can be done is this caller's alone: it keeps nobody else of the group from theirs.
+        """
+        self.over()
+        try:
+            if type(result) is not int and result[0] == b"already":
+                result = result[1]
+            if type(result) is int:
+                known[self.append.session_key] = result
+                self._succeed(result)
+            else:
+                known[self.append.session_key] = 0
+                self.set_exception(self._failure(result))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told of it
+            unknown = AppendOutcomeUnknown(self.append.session_id, self.append.event_ids, f"an odd reply ({error!r})")
+            unknown.__cause__ = error
+            self.set_exception(unknown)
 
     def _succeed(self, version: int) -> None:
         append, confirmed = self.append, self.confirmed
