@@ -145,8 +145,8 @@ def redis_url(shared_servers: Callable[[str], Server]) -> str:
 
 @pytest.fixture
 def server(directory: Path) -> Iterator[Server]:
-    """A server of the test's own, to kill."""
-    server = Server(next(iter(SERVERS.values())), directory)
+    """A server of the test's own, to kill: with ``everysec`` it may answer what it has not written to its file yet."""
+    server = Server(next(iter(SERVERS.values())), directory, appendfsync="always")
     server.start()
     yield server
     server.stop()
