@@ -202,7 +202,9 @@ async def test_a_damaged_file_is_refused(store: EventStore, directory: Path) -> 
 def test_an_entry_that_is_no_event_comes_along(entry: bytes, directory: Path) -> None:
     """What somebody else wrote into a log stands in a line that can be read, wherever the reader stands."""
     line = Line.of("s", 1, 1, entry)
-    assert records.decode(msgspec.json.encode(line)).content == entry
+    read = records.decode(msgspec.json.encode(line))
+    assert isinstance(read, Line)
+    assert read.content == entry
     assert not line.entry
 
 
