@@ -10,7 +10,8 @@ message of nothing but text, with plain values for metadata, needs no such proof
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, get_args
 
 import msgspec
@@ -35,7 +36,7 @@ Payload = dict[str, Any]
 Upcaster = Callable[[Payload], Payload]
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(tuple[str, KnownEvent, dict[str, Any]])
+_decode = msgspec.json.Decoder(tuple[str, KnownEvent, dict[str, Any]]).decode
 _loose_decoder = msgspec.json.Decoder(tuple[str, dict[str, Any], dict[str, Any]])
 _type_decoder = msgspec.json.Decoder(tuple[Any, _Tagged, Any])
 _types: dict[str, type[Event]] = {cls.__name__: cls for cls in get_args(KnownEvent)}
@@ -77,7 +78,7 @@ def encode(
     flat = not stored_meta and _is_flat(event)
     try:
         entry = _encoder.encode((event_id, event, stored_meta))
-        back = None if flat else _decoder.decode(entry)
+        back = None if flat else _decode(entry)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise _invalid(event, str(exc)) from None
     if len(entry) > max_bytes:
@@ -101,12 +102,35 @@ def decode(session_id: str, version: int, recorded_ms: int, entry: bytes) -> Rec
         CorruptLog: The entry is not what `encode` makes, or was written by a newer schema than this version knows.
     """
     try:
-        event_id, event, meta = _decoder.decode(entry)
+        event_id, event, meta = _decode(entry)
     except (ValueError, RecursionError):  # the second, where it is nested without end
         return _decode_slowly(session_id, version, recorded_ms, entry)
     if meta and meta.get("schema", 1) != event.SCHEMA:
         return _decode_slowly(session_id, version, recorded_ms, entry)
     return RecordedEvent(session_id, version, recorded_ms, event_id, event, meta, entry)
+
+
+def decode_all(session_id: str, places: Sequence[int], entries: Sequence[bytes]) -> list[RecordedEvent]:
+    """Return what many entries hold, as `decode` does for each, in less time. Raises as it does.
+
+    Args:
+        session_id: The session.
+        places: The version of each entry, and when it was recorded, in turn.
+        entries: The entries.
+    """
+    numbers = iter(places)
+    try:
+        events = [
+            RecordedEvent(session_id, version, recorded_ms, event_id, event, meta, entry)
+            for entry, version, recorded_ms in zip(entries, numbers, numbers, strict=True)
+            for event_id, event, meta in [_decode(entry)]
+        ]
+    except (ValueError, RecursionError):
+        pass
+    else:
+        if not any("schema" in event.meta for event in events):
+            return events
+    return list(map(decode, repeat(session_id), places[::2], places[1::2], entries))
 
 
 def _decode_slowly(session_id: str, version: int, recorded_ms: int, entry: bytes) -> RecordedEvent:

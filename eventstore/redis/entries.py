@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import Any
 
 import msgspec
 
-from eventstore.codec import decode
+from eventstore.codec import decode, decode_all
 from eventstore.errors import CorruptLog
 from eventstore.events import RecordedEvent
 
@@ -35,5 +34,5 @@ def all_recorded(session_id: str, found: list[Any]) -> list[RecordedEvent]:
     """Decode many entries: in one go, for a replay does little else. Raises as `eventstore.codec.decode` does."""
     if not found:
         return []
-    numbers = _numbers(b"[%b]" % b",".join([entry_id for entry_id, _ in found]).replace(b"-", b","))
-    return list(map(decode, repeat(session_id), numbers[::2], numbers[1::2], [fields[1] for _, fields in found]))
+    places = _numbers(b"[%b]" % b",".join([place for place, _ in found]).replace(b"-", b","))
+    return decode_all(session_id, places, [fields[1] for _, fields in found])

@@ -12,8 +12,11 @@ from redis.exceptions import ConnectionError, InvalidResponse  # noqa: A004 - re
 
 from eventstore.redis.commands import error_of
 
+READ_BYTES = 32 * 1024
+"""So much is read at once, at most: of more, the processor's cache has lost the beginning when it is parsed."""
 
-class Wire(asyncio.Protocol):
+
+class Wire(asyncio.BufferedProtocol):
     """A connection that redis-py has opened, once the handshake is over.
 
     redis-py finds the server, speaks TLS, authenticates and selects the database. Then its transport is taken over, for
@@ -38,6 +41,7 @@ class Wire(asyncio.Protocol):
         reader = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.paused = False
+        self._buffer = memoryview(bytearray(READ_BYTES))  # a view, because TLS reads into slices of it
         self._feed = reader.feed
         self._next = reader.gets
         self._take = take
@@ -50,9 +54,13 @@ class Wire(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the transport's wish is not asked for
+        """Tell where to read into."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand over the replies that are complete."""
-        self._feed(data)
+        self._feed(self._buffer, 0, nbytes)  # type: ignore[arg-type] # it takes whatever has a buffer
         try:
             # RESP2 has no booleans: False means that more has to come. Who was given a reply may have closed this.
             while not self._transport.is_closing() and (reply := self._next()) is not False:
