@@ -22,6 +22,7 @@ LATEST_MS = 253_402_300_799_999
 
 T = TypeVar("T")
 
+_MILLISECONDS = [f".{ms:03d}" for ms in range(1000)]
 _encode = msgspec.json.Encoder().encode
 _version_of: Callable[[Message], int] = itemgetter("version")
 
@@ -198,7 +199,7 @@ def size_of_all(messages: Sequence[MessageAdded]) -> int:
 
 def naive_iso(ms: int) -> str:
     """Write Unix milliseconds as naive UTC, because the agents that read it compare it with naive dates."""
-    return f"{_naive_second(ms // 1000)}.{ms % 1000:03d}"
+    return _naive_second(ms // 1000) + _MILLISECONDS[ms % 1000]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,6 +19,7 @@ from eventstore.store import EventStore
 from projections.changes import ViewsChange, fold, is_short
 from projections.exchange import sessions_of
 from projections.session import SessionState
+from projections.side_by_side import side_by_side
 from projections.views import GROUP, Forked, Parked, Snapshot, ViewStore
 
 __all__ = ["GROUP", "Projector"]
@@ -31,8 +33,10 @@ CHUNK = 1000
 CHUNK_BYTES = 1024 * 1024
 """... and about how many bytes of them, if all are as large as those of the view's tail."""
 SESSIONS_AT_ONCE = 256
-LONG_AT_ONCE = 8
-"""Sessions of which more is read than the tails of their views: their events are in memory together."""
+LONG_AT_ONCE = 2
+"""Sessions of which more is read than the tails of their views: their events are in memory together ..."""
+PORTIONS_AT_ONCE = 3
+"""... with those of so many portions: the server reads and writes some while others are folded."""
 
 
 class Projector:
@@ -54,12 +58,12 @@ class Projector:
         waiting = list(dict.fromkeys(session_ids))
         while waiting:
             batch, waiting = waiting[:SESSIONS_AT_ONCE], waiting[SESSIONS_AT_ONCE:]
-            snapshots: Sequence[Snapshot[bool]] = await views.read_sessions(batch)
-            while snapshots:
-                portion, snapshots = at_once(snapshots)
-                changes, failed = await self.changes(portion, though_parked=though_parked)
-                failures |= {failure.session_id: failure for failure in failed}
-                waiting += unfinished(changes, await views.commit(changes))
+            portions = _portions(await views.read_sessions(batch))
+            jobs = (self._project(views, portion, though_parked=though_parked) for portion in portions)
+            async with contextlib.aclosing(side_by_side(jobs, PORTIONS_AT_ONCE)) as projected:
+                async for left, failed in projected:
+                    waiting += left
+                    failures |= {failure.session_id: failure for failure in failed}
         return list(failures.values())
 
     async def changes(
@@ -129,6 +133,13 @@ class Projector:
             await self.views.unpark(session_id)
             await self.project_or_park([session_id])  # what workers passed over in between
         return next((parked for parked in await self.views.parked() if parked.session_id == session_id), None)
+
+    async def _project(
+        self, views: ViewStore, snapshots: Iterable[Snapshot[bool]], *, though_parked: bool
+    ) -> tuple[list[str], list[Failure]]:
+        """Fold what stands after snapshots, and write it. Return what is to be looked at again, and what failed."""
+        changes, failures = await self.changes(snapshots, though_parked=though_parked)
+        return unfinished(changes, await views.commit(changes)), failures
 
     async def _change(self, snapshot: Snapshot[Any]) -> tuple[ViewsChange | None, Failure | None]:
         """Fold what stands after a snapshot; up to an event that cannot be folded, if there is one."""
@@ -229,6 +240,12 @@ def at_once(snapshots: Sequence[Snapshot[bool]]) -> tuple[Sequence[Snapshot[bool
         if long > LONG_AT_ONCE:
             return snapshots[:number], snapshots[number:]
     return snapshots, []
+
+
+def _portions(snapshots: Sequence[Snapshot[bool]]) -> Iterator[Sequence[Snapshot[bool]]]:
+    while snapshots:
+        portion, snapshots = at_once(snapshots)
+        yield portion
 
 
 def unfinished(changes: Iterable[ViewsChange], written: Iterable[bool]) -> list[str]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from eventstore.errors import CorruptLog, FoldFailed, InvalidInput, SessionArchived
 from eventstore.store import EventStore
 from projections.past import Past, past
-
-T = TypeVar("T")
+from projections.side_by_side import side_by_side
 
 AT_ONCE = 8
 """Sessions that are folded at once, each with several pages under way."""
@@ -59,22 +56,6 @@ async def replay(
     async with contextlib.aclosing(side_by_side(jobs, AT_ONCE)) as replayed:
         async for session in replayed:
             yield session
-
-
-async def side_by_side(jobs: Iterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
-    """Give the results of jobs in their order, so many under way at once. Raise what the first to fail does."""
-    window: deque[asyncio.Task[T]] = deque()
-    waiting = iter(jobs)
-    try:
-        while True:
-            while len(window) < at_once and (job := next(waiting, None)) is not None:
-                window.append(asyncio.create_task(job))
-            if not window:
-                return
-            yield await window.popleft()
-    finally:
-        for task in window:
-            task.cancel()
 
 
 async def _replayed(store: EventStore, session_id: str, moment: Moment) -> Past | Failed:

@@ -13,7 +13,7 @@ from eventstore import EventStore
 from eventstore.feed import Pointer
 from projections import ViewStore
 from projections.auditing import Audited, Drift, audit, audit_lists, audit_totals
-from projections.replaying import side_by_side
+from projections.side_by_side import side_by_side
 from projections.views import Parked
 from replaying.choosing import Choice
 
