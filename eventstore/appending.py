@@ -49,10 +49,11 @@ def encode_append(
         check_number("expected_version", expected)
     if meta is not None and not isinstance(meta, Mapping):
         raise InvalidInput(f"meta must be a dict of JSON values, not {type(meta).__name__}.")
-    if isinstance(events, Event):
-        events = (events,)
-    elif type(events) is not tuple and not isinstance(events, Sequence):
-        raise InvalidInput(f"events must be an event or a sequence of events, not {type(events).__name__}.")
+    if type(events) is not tuple:
+        if isinstance(events, Event):
+            events = (events,)
+        elif not isinstance(events, Sequence):
+            raise InvalidInput(f"events must be an event or a sequence of events, not {type(events).__name__}.")
     if not 1 <= len(events) <= MAX_EVENTS_PER_APPEND:
         raise InvalidInput(f"An append takes 1 to {MAX_EVENTS_PER_APPEND} events, not {len(events)}.")
     event_ids, entries, size = [], [], 0

@@ -40,7 +40,7 @@ def new_event_id() -> str:
     now, (ms, prefix, following) = time.time_ns() // 1_000_000, _ids
     if now != ms:
         _, prefix, following = _ids_of(now)
-    return f"{prefix}{following():012x}"
+    return prefix + "%012x" % following()  # noqa: UP031 - an f-string takes twice as long
 
 
 def _ids_of(ms: int) -> _Ids:

@@ -76,7 +76,7 @@ def compare(
             "default: the first of these that there is",
         ),
     ] = None,
-    transport: Annotated[Literal["unix", "tcp"], typer.Option(help="how to reach it")] = "unix",
+    transport: Annotated[Literal["tcp", "unix"], typer.Option(help="how to reach it")] = "tcp",
     messages: Annotated[
         Path,
         typer.Option(
