@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -19,6 +19,7 @@ from eventstore.rawlog import UNREADABLE, Archived, RawEntry
 from eventstore.redis.commands import Command, Script
 from eventstore.redis.entries import all_recorded
 from eventstore.redis.keys import Keys
+from eventstore.redis.link import LinkLost, Replies
 from eventstore.redis.links import Links
 from eventstore.store import PAGE
 
@@ -64,12 +65,12 @@ class Log:
         Where one comes back short, the log ends, is damaged, or was archived at this moment, and it goes on from there
         page by page.
         """
-        ahead: deque[asyncio.Future[list[Any]]] = deque()
+        ahead: deque[Replies] = deque()
         try:
             while limit != 0 and (high is None or low <= high):
                 count = PAGE if limit is None else min(PAGE, limit)
                 asked_ahead, ask = bool(ahead), ("XRANGE", self.key, low, _end(high), "COUNT", count)
-                reply = await (ahead.popleft() if ahead else self._links.call(*ask))
+                reply = await (self._arrived(ahead.popleft(), ask) if ahead else self._links.call(*ask))
                 if _version(reply[0]) > low if reply else not asked_ahead and high is not None:
                     _cancel(ahead)
                     file, reply = await self.file_with(low, ask)
@@ -90,13 +91,24 @@ class Log:
                     _cancel(ahead)
                 elif limit is None:
                     begins = range(low + len(ahead) * PAGE, low + AHEAD * PAGE, PAGE)
+                    link = self._links.shared(self.key)
                     ahead.extend(
-                        asyncio.ensure_future(self._links.call("XRANGE", self.key, begin, _end(begin + PAGE - 1, high)))
+                        link.submit([("XRANGE", self.key, begin, _end(begin + PAGE - 1, high))])
                         for begin in begins
                         if high is None or begin <= high
                     )
         finally:
             _cancel(ahead)
+
+    async def _arrived(self, asked_for: Replies, ask: Command) -> list[Any]:
+        """Return what was asked for ahead; ask again where the node did not answer it, or serves it no more."""
+        with contextlib.suppress(LinkLost):
+            reply: list[Any] | Exception
+            (reply,) = await asked_for
+            if not isinstance(reply, Exception):
+                return reply
+        found: list[Any] = await self._links.call(*ask)
+        return found
 
     async def backwards(self, low: int, high: int | None, limit: int | None) -> Pages:
         """Give the events from one version to another, newest first, ``limit`` at most."""
@@ -222,8 +234,6 @@ def _end(*versions: int | None) -> str:
     return str(min(bounds)) if bounds else "+"
 
 
-def _cancel(ahead: deque[asyncio.Future[list[Any]]]) -> None:
+def _cancel(ahead: deque[Replies]) -> None:
     while ahead:
-        future = ahead.popleft()
-        if not future.cancel() and not future.cancelled():
-            future.exception()  # nobody wants to know any more
+        ahead.popleft().cancel()

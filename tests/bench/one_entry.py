@@ -77,4 +77,4 @@ async def measure(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(measure(Bench(find(None), Messages(EXAMPLES), tcp=False, quick=False, within=None)))
+    asyncio.run(measure(Bench(find(None), Messages(EXAMPLES), tcp=True, quick=False, within=None)))
