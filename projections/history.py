@@ -194,7 +194,7 @@ def size_of_all(messages: Sequence[MessageAdded]) -> int:
     if len(texts) < len(contents):
         others += [content for content in contents if type(content) is not str and content is not None]
     sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-    return sum(sizes) + sum([len(_encode(each)) for each in others])
+    return sum(sizes) + (len(_encode(others)) - len(others) - 1 if others else 0)  # a list has brackets and commas, too
 
 
 def naive_iso(ms: int) -> str:

@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError, InvalidResponse  # noqa: A004 - re
 
 from eventstore.redis.commands import error_of
 
-READ_BYTES = 32 * 1024
-"""So much is read at once, at most: of more, the processor's cache has lost the beginning when it is parsed."""
+READ_BYTES = 128 * 1024
+"""So much is read at once, at most: a page of a long read, but not several, which would wait for their turn there."""
 
 
 class Wire(asyncio.BufferedProtocol):
