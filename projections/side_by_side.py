@@ -23,4 +23,4 @@ async def side_by_side(jobs: Iterable[Coroutine[Any, Any, T]], at_once: int) -> 
             yield await window.popleft()
     finally:
         for task in window:
-            task.cancel()
+            task.cancel()  # of one that has failed already, asyncio says nothing then

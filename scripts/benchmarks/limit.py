@@ -23,7 +23,7 @@ from benchmarks.messages import Message
 from benchmarks.serving import Server
 from eventstore.appending import EncodedAppend
 from eventstore.redis.appender import APPEND, append_command
-from eventstore.redis.commands import Argument, pack
+from eventstore.redis.commands import pack
 from eventstore.redis.keys import Keys
 from eventstore.store import ANY
 
@@ -35,7 +35,7 @@ A_SECOND = re.compile(r'","([\d.]+)"(?:,"[\d.]+")*\s*\Z')
 
 
 class Limit:
-    """What the server can take: the append script with 16 sessions a call.
+    """What the server can take: the append script, called with the same words again and again.
 
     Attributes:
         how: What measures it.
@@ -43,25 +43,37 @@ class Limit:
 
     SESSIONS = 16
 
-    def __init__(self, server: Server, call: Sequence[Argument]) -> None:
-        """Take the script's call."""
+    def __init__(self, server: Server, appends: list[list[bytes]], *, alone: bool) -> None:
+        """Take what one call appends: the entries for each session, all of one partition.
+
+        Args:
+            server: The server, which knows the script.
+            appends: The entries.
+            alone: Whether there is one caller, who awaits each call.
+        """
         self._server = server
-        self._call = call
+        self._call = append_command(
+            Keys("limit", 1),
+            0,
+            [_append(number, entries) for number, entries in enumerate(appends)],
+            [None] * len(appends),
+        )
+        self._events = sum(map(len, appends))
+        self._alone = alone
         self._program = next(filter(None, map(shutil.which, PROGRAMS)), None)
         self.how = "redis-benchmark" if self._program else "packed calls over plain sockets"
-        self.how += f", {self.SESSIONS} sessions a call"
 
     @classmethod
-    async def of(cls, server: Server, redis: Redis, messages: Sequence[Message]) -> Limit:
-        """Prepare: load the script, and make a call that appends these messages to 16 sessions of one partition."""
+    async def of_sessions(cls, server: Server, redis: Redis, messages: Sequence[Message]) -> Limit:
+        """Prepare calls that append one message to each of 16 sessions, several under way at once."""
         await redis.script_load(APPEND.text)
-        keys = Keys("limit", 1)
-        sessions = [f"limit-{number}".encode() for number in range(cls.SESSIONS)]
-        appends = [
-            EncodedAppend(session.decode(), session, ANY, [], [message.entry], len(message.entry))
-            for session, message in zip(sessions, messages, strict=True)
-        ]
-        return cls(server, append_command(keys, 0, appends, [None] * cls.SESSIONS))
+        return cls(server, [[message.entry] for message in messages], alone=False)
+
+    @classmethod
+    async def of_bulk(cls, server: Server, redis: Redis, messages: Sequence[Message]) -> Limit:
+        """Prepare calls that append these messages to one session, one call after the other."""
+        await redis.script_load(APPEND.text)
+        return cls(server, [[message.entry for message in messages]], alone=True)
 
     async def run(self, calls: int) -> Timed:
         """Make so many calls.
@@ -72,7 +84,8 @@ class Limit:
         if self._program is None:
             return await asyncio.to_thread(self._plainly, calls)
         where = ("-p", str(self._server.port)) if self._server.socket is None else ("-s", str(self._server.socket))
-        options = ("-n", str(calls), "-c", str(CLIENTS), "-P", str(PIPELINE), "--csv")
+        clients, pipeline = (1, 1) if self._alone else (CLIENTS, PIPELINE)
+        options = ("-n", str(calls), "-c", str(clients), "-P", str(pipeline), "--csv")
         words = [word if isinstance(word, bytes) else str(word) for word in self._call]
         process = await asyncio.create_subprocess_exec(
             self._program, *where, *options, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -82,24 +95,25 @@ class Limit:
             raise BenchFailed(
                 f"{Path(self._program).name} failed: {complaint.decode(errors='replace') or said[-200:]!r}"
             )
-        return Timed(calls * self.SESSIONS, calls / float(found[1]))
+        return Timed(calls * self._events, calls / float(found[1]))
 
     def _plainly(self, calls: int) -> Timed:
-        """Keep two connections busy, so that the server never waits for a reply to be read."""
-        packed = b"".join(pack([self._call])) * AT_ONCE
-        connections = [self._connect() for _ in range(SOCKETS)]
-        turns = max(SOCKETS, calls // AT_ONCE)
+        """Keep connections busy: two, so that the server never waits for a reply to be read, if nobody is alone."""
+        sockets, at_once = (1, 1) if self._alone else (SOCKETS, AT_ONCE)
+        packed = b"".join(pack([self._call])) * at_once
+        connections = [self._connect() for _ in range(sockets)]
+        turns = max(sockets, calls // at_once)
         began = time.perf_counter()
-        for turn in range(turns + SOCKETS):
-            connection, reader = connections[turn % SOCKETS]
-            if turn >= SOCKETS:
-                _read(connection, reader)
+        for turn in range(turns + sockets):
+            connection, reader = connections[turn % sockets]
+            if turn >= sockets:
+                _read(connection, reader, at_once)
             if turn < turns:
                 connection.sendall(packed)
         seconds = time.perf_counter() - began
         for connection, _ in connections:
             connection.close()
-        return Timed(turns * AT_ONCE * self.SESSIONS, seconds)
+        return Timed(turns * at_once * self._events, seconds)
 
     def _connect(self) -> tuple[socket.socket, hiredis.Reader]:
         if self._server.socket is None:
@@ -109,9 +123,14 @@ class Limit:
         return connection, hiredis.Reader()
 
 
-def _read(connection: socket.socket, reader: hiredis.Reader) -> None:
+def _append(number: int, entries: list[bytes]) -> EncodedAppend:
+    session = f"limit-{number}"
+    return EncodedAppend(session, session.encode(), ANY, [], entries, sum(map(len, entries)))
+
+
+def _read(connection: socket.socket, reader: hiredis.Reader, replies: int) -> None:
     """Read the replies to what was sent at once."""
-    for _ in range(AT_ONCE):
+    for _ in range(replies):
         while (reply := reader.gets()) is False:
             reader.feed(connection.recv(65536))
         if isinstance(reply, Exception):

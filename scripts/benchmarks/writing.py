@@ -88,7 +88,7 @@ async def one_session(bench: Bench) -> Result:
 async def writers_256(bench: Bench) -> Result:
     """Measure 256 tasks of one process, against what the server can take from a client that costs nothing."""
     async with bench.open() as (server, engine, redis):
-        limit = await Limit.of(server, redis, bench.messages.typical(Limit.SESSIONS))
+        limit = await Limit.of_sessions(server, redis, bench.messages.typical(Limit.SESSIONS))
         calls = bench.size(4_000, 1_000)
         sides = {
             ENGINE: _engine_side(bench, engine, 256, bench.size(51_200, 12_800)),
@@ -98,15 +98,15 @@ async def writers_256(bench: Bench) -> Result:
     return Result(
         [
             Figure("engine, 256 writers", PER_SECOND, found[ENGINE]),
-            Figure(f"the server's limit ({limit.how})", PER_SECOND, found["limit"]),
+            Figure(f"the server's limit ({limit.how}, {Limit.SESSIONS} sessions a call)", PER_SECOND, found["limit"]),
         ],
         [Check("engine / limit", ratios(found[ENGINE], found["limit"]), 0.4, at_least=True)],
     )
 
 
 async def bulk(bench: Bench) -> Result:
-    """Measure 100 events a call: by one caller, and, for information, by 8 at once."""
-    async with bench.open() as (_, engine, redis):
+    """Measure 100 events a call: by one caller; for information, by 8 at once, and by a client that costs nothing."""
+    async with bench.open() as (server, engine, redis):
         pages = [bench.messages.take(BULK)] * (bench.size(160, 64) // CALLERS)
         fields, entries = ([[getattr(each, form) for each in page] for page in pages] for form in ("fields", "entry"))
 
@@ -125,12 +125,13 @@ async def bulk(bench: Bench) -> Result:
             for caller in range(CALLERS):
                 await write(caller)
 
-        count = CALLERS * len(pages) * BULK
+        count, limit = CALLERS * len(pages) * BULK, await Limit.of_bulk(server, redis, pages[0])
         sides = {
             ENGINE: lambda: timed(count, one_by_one(ours)),
             RAW: lambda: timed(count, one_by_one(theirs)),
             f"{ENGINE} at once": lambda: timed(count, asyncio.gather(*map(ours, range(CALLERS)))),
             f"{RAW} at once": lambda: timed(count, asyncio.gather(*map(theirs, range(CALLERS)))),
+            "limit": lambda: limit.run(count // BULK),
         }
         found = await rates(sides, repeats=bench.repeats, after_repeat=bench.step)
     return Result(
@@ -139,6 +140,7 @@ async def bulk(bench: Bench) -> Result:
             Figure("pipeline of 100 XADD", PER_SECOND, found[RAW]),
             Figure(f"add_conversation_messages, {CALLERS} callers at once", PER_SECOND, found[f"{ENGINE} at once"]),
             Figure(f"pipelines of 100 XADD, {CALLERS} callers at once", PER_SECOND, found[f"{RAW} at once"]),
+            Figure(f"the script alone, 1 caller ({limit.how})", PER_SECOND, found["limit"]),
         ],
         [Check("engine / pipeline", ratios(found[ENGINE], found[RAW]), 3, at_least=True)],
     )

@@ -127,6 +127,23 @@ def test_old_shapes_pass_their_upcasters(monkeypatch: pytest.MonkeyPatch) -> Non
         decode(b'["i",{"type":"MessageAdded","role":"user","content":"x"},{"schema":4}]')
 
 
+def test_many_are_decoded_as_each_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands among the entries of a page: types that nobody knows, old shapes, callers' meta, damage."""
+    monkeypatch.setattr(codec, "_upcasters", {})
+    monkeypatch.setattr(MessageAdded, "SCHEMA", 2)
+    codec.upcaster("MessageAdded", 1)(lambda old: {"role": old["role"], "content": old["body"]})
+    present = codec.encode("a", MessageAdded("user", "x"), None)
+    told = codec.encode("b", MessageAdded("user", "x"), {"actor": "ann"})
+    unknown, old = b'["c",{"type":"Later","x":1},{}]', b'["d",{"type":"MessageAdded","role":"user","body":"x"},{}]'
+    for entries in ([], [present], [present, told], [told, unknown, present], [present, old], [old, unknown]):
+        each = [codec.decode("s", version, 1000 + version, entry) for version, entry in enumerate(entries, 1)]
+        places = [number for version in range(1, len(entries) + 1) for number in (version, 1000 + version)]
+        assert codec.decode_all("s", places, entries) == each
+    with pytest.raises(CorruptLog) as damage:
+        codec.decode_all("s", [1, 1000, 2, 1000, 3, 1000], [present, b"[", b"{"])
+    assert damage.value.version == 2
+
+
 def test_only_known_events_are_stored() -> None:
     """What the codec could not read back as itself is not written."""
     with pytest.raises(InvalidEvent):
