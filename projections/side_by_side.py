@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,8 +17,11 @@ async def side_by_side(jobs: Iterable[Coroutine[Any, Any, T]], at_once: int) -> 
     waiting = iter(jobs)
     try:
         while True:
-            while len(window) < at_once and (job := next(waiting, None)) is not None:
-                window.append(asyncio.create_task(job))
+            beginning = list(islice(waiting, at_once - len(window)))
+            if len(beginning) == 1 and not window:
+                yield await beginning[0]  # who is alone needs no task
+                continue
+            window.extend(map(asyncio.create_task, beginning))
             if not window:
                 return
             yield await window.popleft()
