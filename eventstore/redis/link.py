@@ -138,6 +138,7 @@ class Link:
         self._unsent.append(_Request(commands, settle))
         if self._runner is None or self._runner.done():
             self._runner = self._loop.create_task(self._run(), name="contextengine-link")
+            self._runner.add_done_callback(self._ended)
 
     def flush(self) -> None:
         """Write what waits to be sent, as far as the server keeps up."""
@@ -205,6 +206,12 @@ class Link:
             self._fail_all(reason, answered=answered)
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
+
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        """Tell who waits, where the task was cancelled before its first step, and so did nothing at its end either."""
+        if self._runner is runner:
+            self._runner = None
+            self._fail_all("it was closed", answered=False)
 
     async def _check_rank(self, connection: AbstractConnection) -> None:
         """Raise ConnectionError where the server is to be a primary and is none."""

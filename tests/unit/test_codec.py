@@ -144,6 +144,18 @@ def test_many_are_decoded_as_each_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert damage.value.version == 2
 
 
+@pytest.mark.guarantee("L10")
+def test_an_old_shape_that_would_pass_for_the_present_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes its upcasters all the same, whatever stands in its meta: what it means has changed."""
+    monkeypatch.setattr(codec, "_upcasters", {})
+    monkeypatch.setattr(MessageAdded, "SCHEMA", 2)
+    codec.upcaster("MessageAdded", 1)(lambda old: old | {"content": f"said: {old['content']}"})
+    for meta in (b"{}", b'{"actor":"ann"}', b'{"schema":1}'):
+        entry = b'["i",{"type":"MessageAdded","role":"user","content":"x"},' + meta + b"]"
+        (of_a_page,) = codec.decode_all("s", [1, 1000], [entry])
+        assert of_a_page.data == decode(entry) == MessageAdded("user", "said: x")
+
+
 def test_only_known_events_are_stored() -> None:
     """What the codec could not read back as itself is not written."""
     with pytest.raises(InvalidEvent):
