@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError, InvalidResponse  # noqa: A004 - re
 from eventstore.redis.commands import error_of
 
 READ_BYTES = 128 * 1024
-"""So much is read at once, at most: a page of a long read, but not several, which would wait for their turn there."""
+"""So much is read at once, at most: a page of a long read. Several would wait in memory until the first is done."""
 
 
 class Wire(asyncio.BufferedProtocol):
