@@ -105,7 +105,7 @@ def decode(session_id: str, version: int, recorded_ms: int, entry: bytes) -> Rec
         event_id, event, meta = _decode(entry)
     except (ValueError, RecursionError):  # the second, where it is nested without end
         return _decode_slowly(session_id, version, recorded_ms, entry)
-    if (meta.get("schema", 1) if meta else 1) != event.SCHEMA:
+    if meta.get("schema", 1) != event.SCHEMA:
         return _decode_slowly(session_id, version, recorded_ms, entry)
     return RecordedEvent(session_id, version, recorded_ms, event_id, event, meta, entry)
 
@@ -124,12 +124,12 @@ def decode_all(session_id: str, places: Sequence[int], entries: Sequence[bytes])
             RecordedEvent(session_id, version, recorded_ms, event_id, event, meta, entry)
             for entry, version, recorded_ms in zip(entries, numbers, numbers, strict=True)
             for event_id, event, meta in [_decode(entry)]
+            if meta.get("schema", 1) == event.SCHEMA
         ]
     except (ValueError, RecursionError):
-        pass
-    else:
-        if all(kind.SCHEMA == 1 for kind in _known) and not any("schema" in event.meta for event in events):
-            return events
+        events = []
+    if len(events) == len(entries):
+        return events
     return list(map(decode, repeat(session_id), places[::2], places[1::2], entries))
 
 

@@ -103,9 +103,8 @@ class Log:
     async def _arrived(self, asked_for: Replies, ask: Command) -> list[Any]:
         """Return what was asked for ahead; ask again where the node did not answer it, or serves it no more."""
         with contextlib.suppress(LinkLost):
-            reply: list[Any] | Exception
             (reply,) = await asked_for
-            if not isinstance(reply, Exception):
+            if isinstance(reply, list):
                 return reply
         found: list[Any] = await self._links.call(*ask)
         return found
