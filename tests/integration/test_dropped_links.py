@@ -49,6 +49,7 @@ async def test_a_call_while_its_store_is_closed(own_store: RedisStore, call: str
     async def begin() -> None:
         await CALLS[call](own_store)
 
+    await own_store.append("s", MessageAdded("user", "x"))  # who was alone with the last one sends the next at once
     await ended(own_store.links.shared())
     calling = asyncio.create_task(begin())
     closing = asyncio.create_task(own_store.aclose())
