@@ -20,8 +20,8 @@ DEFAULT_NAMESPACE = "contextengine"
 MAX_NUMBER = 2**53 - 1
 """The largest version, bound or count: what Lua's numbers can hold exactly."""
 PAGE = 250
-"""Events in one page of a long read. Each is parsed into two lists; at 700 of them the garbage collector would start, while
-all are there."""
+"""Events in one page of a long read. Each is parsed into two lists, and at 700 of them the garbage collector would
+start while all are there."""
 
 
 class Expected(enum.Enum):
